@@ -1,0 +1,172 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Typed configuration of the light-side scripts; the one place where a default lives.
+
+`conf/<script>.yaml` starts from `<script>_schema`, so a YAML states only what differs. Scripts that drive the host's
+trainers (`train_prm`, `serve_reward`, `serve_critic`, `train_ppo`) keep the host's config tree in their YAML.
+(p) marks a default taken from PSGPO, arXiv 2410.17621.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Optional
+
+MISSING = "???"  # OmegaConf's marker for a mandatory value
+
+
+@dataclass
+class SamplingConfig:
+    temperature: float = 1.0  # 0 is greedy
+    top_p: float = 1.0
+    top_k: int = 0  # 0 switches the filter off
+    max_new_tokens: int = 256
+
+
+@dataclass
+class GeneratorConfig:
+    """Where the policy answers: the `generation` model of `scripts/serve_generation.py`."""
+
+    url: str = "http://127.0.0.1:5560"
+    token: Optional[str] = None  # defaults to the environment variable NEMO_PRM_TOKEN
+    timeout_s: float = 120.0  # for one request, retries included
+    connect_timeout_s: float = 5.0  # how long a server that never answered may refuse the connection
+    reconnect_timeout_s: float = 60.0  # how long a server that answered before may be away (a restart)
+    batch_size: int = 64  # prompts per request
+
+
+@dataclass
+class RewardClientConfig:
+    """Where the process reward model answers: the `prm` model of `scripts/serve_reward.py`."""
+
+    url: str = "http://127.0.0.1:5555"
+    token: Optional[str] = None  # defaults to the environment variable NEMO_PRM_TOKEN
+    timeout_s: float = 120.0  # for one request, retries included
+    connect_timeout_s: float = 5.0  # how long a server that never answered may refuse the connection
+    reconnect_timeout_s: float = 60.0  # how long a server that answered before may be away (a restart)
+    batch_size: int = 64  # sequences per request
+
+
+@dataclass
+class ServerConfig:
+    """Where a server listens; without a token it answers on a loopback address only."""
+
+    host: str = "127.0.0.1"
+    port: int = 5560
+    token: Optional[str] = None  # defaults to the environment variable NEMO_PRM_TOKEN
+    drain_s: int = 30  # how long requests in flight may take when the server is asked to end
+    verbose: bool = False  # Triton's own log on the terminal
+
+
+@dataclass
+class ServeGenerationConfig:
+    checkpoint: str = "embedded"  # a policy (.nemo), or "embedded"
+    max_batch: int = 64  # rows (prompts times completions) in one forward pass
+    max_prompts: int = 1024  # prompts in one request
+    tensor_parallel: int = 1  # start with `torchrun --nproc-per-node N` for N > 1
+    precision: str = "auto"  # 32, bf16, 16; auto is bf16 on a GPU and 32 on the CPU
+    server: ServerConfig = field(default_factory=ServerConfig)
+
+
+@dataclass
+class SandboxConfig:
+    workers: int = 0  # 0: one per core
+    time_limit_s: Optional[float] = None  # overrides the problem's own limit
+    memory_limit_mb: Optional[int] = None
+
+
+@dataclass
+class NeutralConfig:
+    """Which steps get the neutral label 0."""
+
+    comments: bool = True  # (p)
+    blank_lines: bool = True
+    docstrings: bool = True
+
+
+@dataclass
+class LabelConfig:
+    problems: str = "embedded"  # "embedded", "humaneval", or a problem file (.jsonl)
+    split: str = "train"  # of the embedded set
+    responses: Optional[str] = None  # label these responses (.jsonl) in place of sampling
+    output: str = MISSING  # label store (.jsonl); a rerun resumes
+    checkpoint: str = "policy"  # name of the policy in the rows
+    limit: Optional[int] = None  # only the first N problems
+    responses_per_prompt: int = 5  # (p)
+    completions: int = 20  # K (p)
+    soft_labels: bool = False
+    seed: int = 1234
+    sampling: SamplingConfig = field(default_factory=SamplingConfig)
+    neutral: NeutralConfig = field(default_factory=NeutralConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
+
+
+@dataclass
+class SelectDataConfig:
+    labels: list[str] = MISSING  # type: ignore[assignment]  # label stores
+    output: str = MISSING  # directory: train.jsonl, validation.jsonl, summary.json
+    strategy: str = "revised_only"  # (p) full, remove_hard, medium_only, revised_only
+    validation_share: float = 0.1  # of the problems
+    exclude_problems: list[str] = field(default_factory=list)  # problem files whose problems must not be in the labels
+    seed: int = 1234
+
+
+@dataclass
+class EvaluateConfig:
+    problems: str = "embedded"
+    split: str = "test"
+    output: str = MISSING  # directory: samples.jsonl, results.json
+    checkpoint: str = "policy"
+    limit: Optional[int] = None
+    samples: int = 10  # n (p)
+    k: list[int] = field(default_factory=lambda: [1])
+    seed: int = 1234
+    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=0.2, top_p=0.95))  # (p)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
+
+
+@dataclass
+class ReportConfig:
+    labels: list[str] = MISSING  # type: ignore[assignment]
+    output: str = MISSING  # one self-contained .html
+    limit: int = 12  # responses shown
+    summary: Optional[str] = None  # summary.json of a run, shown on top
+
+
+@dataclass
+class MakeEmbeddedProblemsConfig:
+    seed: int = 1
+    output: Optional[str] = None  # folder; None replaces the files of the package
+    train: int = 2100  # problems of each split
+    validation: int = 200
+    test: int = 200
+
+
+@dataclass
+class QuickstartConfig:
+    """The whole pipeline with and without the PRM; sized for two CPU cores and the embedded policy."""
+
+    problems: str = "embedded"  # "embedded", "humaneval", or a problem file (.jsonl), split by a hash of the ids
+    policy: str = "embedded"  # a policy (.nemo), or "embedded"
+    output: str = "runs/quickstart"  # a rerun reuses the stages whose settings and inputs have not changed
+    held_out_share: float = 0.25  # of a problem file; at least one problem
+    label_problems: Optional[int] = 80  # the first N training problems
+    responses_per_prompt: int = 4
+    completions: int = 10  # K
+    strategy: str = "revised_only"  # "full" where this selects nothing
+    evaluate_problems: Optional[int] = None  # the first N held-out problems
+    evaluate_samples: int = 4
+    startup_timeout_s: float = 180.0  # for one server
+    # Further Hydra overrides by stage or server, for example {train_prm: [trainer.rm.max_epochs=2]}.
+    overrides: dict[str, list[str]] = field(default_factory=dict)

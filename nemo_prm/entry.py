@@ -1,0 +1,92 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""How a script starts: Hydra at the edge, a typed config inside, one clear message and exit code 2 when it cannot run.
+
+    @script(LabelConfig)
+    def main(config: LabelConfig) -> None: ...
+
+The config name is the stem of the script: `scripts/label.py` reads `conf/label.yaml`, whose first default is the
+schema `label_schema` that this module registers from the dataclass.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any, Callable
+
+from nemo_prm.errors import NemoPrmError
+
+
+def fail(message: str) -> None:
+    """Print one message to stderr and exit with code 2."""
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    sys.exit(2)
+
+
+def script(schema: type | None = None) -> Callable[[Callable[[Any], None]], Callable[[], None]]:
+    """Turn `main(config)` into a script entry point.
+
+    Args:
+        schema: dataclass of `nemo_prm.config` to validate against and to hand over as an instance; None hands over
+            the composed `DictConfig` (scripts that drive the host's trainers, whose config tree is the host's).
+
+    Returns:
+        A decorator; the decorated function takes its arguments from `sys.argv`.
+    """
+
+    def decorate(main: Callable[[Any], None]) -> Callable[[], None]:
+        path = Path(main.__globals__["__file__"]).resolve()
+        stem = path.stem
+        conf_dir = path.parent.parent / "conf"  # beside the script, not the package, which may be in site-packages
+
+        def run() -> None:
+            os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors reach us instead of Hydra's printer
+            import hydra
+            from hydra.core.config_store import ConfigStore
+            from hydra.errors import HydraException
+            from omegaconf import OmegaConf
+            from omegaconf.errors import OmegaConfBaseException
+
+            if schema is not None:
+                ConfigStore.instance().store(name=f"{stem}_schema", node=schema)
+            OmegaConf.register_new_resolver("multiply", lambda x, y: x * y, replace=True)
+            OmegaConf.register_new_resolver("int_div", lambda x, y: x // y, replace=True)
+            OmegaConf.register_new_resolver("subtract", lambda x, y: x - y, replace=True)
+
+            @hydra.main(version_base="1.3", config_path=str(conf_dir), config_name=stem)
+            def compose_and_run(cfg: Any) -> None:
+                # Caught in here: an exception that reaches Hydra makes it print a message of its own first.
+                try:
+                    main(OmegaConf.to_object(cfg) if schema is not None else cfg)
+                except NemoPrmError as error:
+                    fail(str(error))
+                except OmegaConfBaseException as error:  # a mandatory value that is missing, mostly
+                    fail(_one_line(error))
+
+            try:
+                compose_and_run()
+            except HydraException as error:
+                fail(_one_line(error))
+
+        return run
+
+    return decorate
+
+
+def _one_line(error: BaseException) -> str:
+    """Hydra and OmegaConf spread a message over lines ("Could not override 'x'." / "Key 'x' is not in struct ...")."""
+    parts = [str(error), str(error.__cause__ or "")]
+    lines = [line.strip() for part in parts for line in part.splitlines()]
+    keep = [line for line in lines if line and not line.startswith(("full_key:", "object_type=", "reference_type="))]
+    return " ".join(dict.fromkeys(keep))

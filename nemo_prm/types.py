@@ -1,0 +1,187 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The data that passes through every door: frozen dataclasses without behaviour.
+
+Offsets into text (`Step.start`, `Step.end`) count Unicode code points of the response, not bytes and not tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal, Mapping
+
+Language = Literal["python", "cpp"]
+TestKind = Literal["call", "stdio", "code"]
+Checker = Literal["exact", "approx"]
+StepKind = Literal["code", "comment", "blank", "docstring"]
+ResponseClass = Literal["correct", "revised", "wrong"]
+FinishReason = Literal["stop", "length"]
+Status = Literal[
+    "passed",
+    "wrong_answer",
+    "runtime_error",
+    "time_limit",
+    "memory_limit",
+    "output_limit",
+    "compile_error",
+    "infra_error",
+]
+
+
+@dataclass(frozen=True)
+class TestCase:
+    """One unit test; which fields count depends on `kind`.
+
+    call: `entry_point(*args, **kwargs) == expected`. stdio: the program reads `stdin` and must print `stdout`.
+    code: `code` defines `check(candidate)`, which raises when the candidate is wrong (HumanEval, MBPP).
+    `checker` names the comparison of a call test (`nemo_prm.sandbox.compare`); None is exact.
+    """
+
+    __test__ = False  # the name starts with "Test", but pytest must not collect it
+
+    kind: TestKind
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    expected: Any = None
+    stdin: str = ""
+    stdout: str = ""
+    code: str = ""
+    checker: Checker | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A task and its tests.
+
+    `tests` are hidden: they decide verdicts and are never shown to a model. `public_tests` may be used by search.
+    `program_prefix` is put before the response's code to make the program (HumanEval's prompt is such a prefix; for
+    problems whose response is a whole program it is empty). `extra` keeps the unknown keys of the problem file.
+    """
+
+    problem_id: str
+    prompt: str
+    tests: tuple[TestCase, ...]
+    public_tests: tuple[TestCase, ...] = ()
+    language: Language = "python"
+    entry_point: str | None = None
+    difficulty: str | None = None
+    time_limit_s: float = 2.0
+    memory_limit_mb: int = 512
+    program_prefix: str = ""
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of a response: `response[start:end]`, its newline included. Offsets in code points."""
+
+    start: int
+    end: int
+    kind: StepKind = "code"
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to sample: `temperature` 0 is greedy, `top_k` 0 and `top_p` 1 switch the filter off; lengths in tokens."""
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_new_tokens: int = 256
+
+
+@dataclass(frozen=True)
+class Completion:
+    """One sampled continuation of a prompt: its text, its length in tokens, and why it ended."""
+
+    text: str
+    num_tokens: int
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True)
+class Response:
+    """A response to a problem, sampled from `checkpoint` (a name, for provenance)."""
+
+    problem_id: str
+    response_id: str
+    text: str
+    checkpoint: str = ""
+    num_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came of running one program on the tests of one problem.
+
+    `infra_error` means unknown: the judge failed, not the program. It is never a pass and never a zero.
+    `failing_test` is the index of the first test that did not pass; `expected` and `actual` are bounded reprs of its
+    two sides. `seconds` is wall time over all tests, `peak_mib` the peak resident memory (NaN when not measured).
+    """
+
+    status: Status
+    num_tests: int = 0
+    num_passed: int = 0
+    failing_test: int | None = None
+    expected: str | None = None
+    actual: str | None = None
+    message: str = ""
+    seconds: float = 0.0
+    peak_mib: float = float("nan")
+    sandbox: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return self.status == "passed"
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One prefix that the search asked about: its number of steps, completions drawn, and how many of them passed."""
+
+    num_steps: int
+    num_completions: int
+    num_passed: int
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a label cost: completions generated, their tokens, programs executed, wall seconds."""
+
+    completions: int = 0
+    tokens: int = 0
+    executions: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class LabelRow:
+    """One labelled response; `labels[i]` in [-1, 1] belongs to `steps[i]` (hard labels: +1, -1, 0 for neutral).
+
+    PSGPO (arXiv 2410.17621), Algorithm 1 and Eq. 1.
+    """
+
+    problem_id: str
+    response_id: str
+    checkpoint: str
+    prompt: str
+    response: str
+    steps: tuple[Step, ...]
+    labels: tuple[float, ...]
+    response_class: ResponseClass
+    probes: tuple[Probe, ...]
+    cost: Cost
+    seed: int
+    generator: str
+    sandbox: str
+    difficulty: str | None = None
+    verdict: Verdict | None = None
