@@ -1,0 +1,118 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Setting up the host: a Lightning trainer, a model from a `.nemo`, its optimizer and checkpoint callback.
+
+The steps are those of NeMo-Aligner's example scripts (`examples/nlp/gpt/train_reward_model.py` of release 0.7.0), which
+are not part of its package. Import this module only after `compat.apply()`.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lightning.pytorch import Trainer
+from nemo.utils.exp_manager import exp_manager
+from nemo_aligner.utils.distributed import Timer
+from nemo_aligner.utils.train_script_utils import (
+    CustomLoggerWrapper,
+    add_custom_checkpoint_callback,
+    extract_optimizer_scheduler_from_ptl_model,
+    init_distributed,
+    init_using_ptl,
+    resolve_and_create_trainer,
+    retrieve_custom_trainer_state_dict,
+)
+from nemo_aligner.utils.utils import load_and_override_model_config, load_from_nemo, set_autocast_gpu_dtype
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from nemo_prm.megatron.checkpoint import check_nemo, has_reward_head
+
+
+class Host(NamedTuple):
+    """What the host's trainers are built from."""
+
+    trainer: Trainer
+    model: Any
+    logger: CustomLoggerWrapper
+
+
+class Optimization(NamedTuple):
+    optimizer: Any
+    scheduler: Any
+    ckpt_callback: Any
+    run_timer: Timer
+
+
+def load(cfg: DictConfig, algorithm: str, model_class: type, new_head: bool = False) -> Host:
+    """Build the trainer and load the model named by `cfg.pretrained_checkpoint.restore_from_path`.
+
+    Args:
+        cfg: the host's config tree; `cfg.model` is merged over the config inside the checkpoint, in place.
+        algorithm: the key of `cfg.trainer` with the algorithm's own settings ("rm", "ppo").
+        model_class: what to load the checkpoint as.
+        new_head: leave the scalar head freshly initialised even where the checkpoint has one.
+
+    Raises:
+        CheckpointError: the path is no `.nemo` checkpoint.
+    """
+    path = str(cfg.pretrained_checkpoint.restore_from_path)
+    check_nemo(Path(path))
+    with open_dict(cfg):
+        cfg.model = load_and_override_model_config(path, cfg.model)
+        if not cfg.model.get("dist_ckpt_format"):
+            cfg.model.dist_ckpt_format = "torch_dist"
+    trainer = resolve_and_create_trainer(cfg, algorithm)
+    exp_manager(trainer, cfg.exp_manager)
+    logger = CustomLoggerWrapper(trainer.loggers)
+    set_autocast_gpu_dtype(cfg.trainer.precision)
+    base_only = _has_scalar_head(model_class) and (new_head or not has_reward_head(Path(path)))
+    model = load_from_nemo(
+        model_class, cfg.model, trainer, strict=True, load_base_model_only=base_only, restore_path=path
+    )
+    return Host(trainer, model, logger)
+
+
+def initialise(host: Host, cfg: DictConfig) -> None:
+    """Join the process group; collective, every rank calls it."""
+    init_distributed(host.trainer, host.model, cfg.model.get("transformer_engine", False))
+
+
+def optimization(host: Host, cfg: DictConfig, train_dataloader: Any = None, dataset: Any = None) -> Optimization:
+    """Set up Lightning's state, the optimizer and scheduler, the checkpoint callback and the run's clock."""
+    init_using_ptl(host.trainer, host.model, train_dataloader, dataset)
+    optimizer, scheduler = extract_optimizer_scheduler_from_ptl_model(host.model)
+    callback = add_custom_checkpoint_callback(host.trainer, host.model)
+    host.logger.log_hyperparams(OmegaConf.to_container(cfg))
+    return Optimization(optimizer, scheduler, callback, Timer(cfg.exp_manager.get("max_time_per_run")))
+
+
+def resume_state(host: Host) -> dict[str, Any] | None:
+    """Step and consumed samples of the checkpoint that `exp_manager` found to resume from; None for a fresh run."""
+    return retrieve_custom_trainer_state_dict(host.trainer) if host.trainer.ckpt_path is not None else None
+
+
+def publish_nemo(cfg: DictConfig, target: Path) -> None:
+    """Move the `.nemo` that the checkpoint callback wrote at the end of training to `target`; rank 0 does it."""
+    import torch
+
+    if torch.distributed.get_rank() == 0:
+        source = Path(cfg.exp_manager.explicit_log_dir) / "checkpoints" / f"{cfg.exp_manager.name}.nemo"
+        os.replace(source, target)
+    torch.distributed.barrier()
+
+
+def _has_scalar_head(model_class: type) -> bool:
+    from nemo_aligner.models.nlp.gpt.megatron_gpt_reward_model import MegatronGPTRewardModel
+
+    return issubclass(model_class, MegatronGPTRewardModel)

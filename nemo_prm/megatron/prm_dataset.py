@@ -1,0 +1,89 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Label rows as training sequences: prompt, response, EOS, with a label at the token that ends each step."""
+
+from __future__ import annotations
+
+from typing import Any, Sequence
+
+import torch
+from nemo.utils import logging
+
+from nemo_prm.data.alignment import step_end_tokens
+from nemo_prm.errors import DataError
+from nemo_prm.megatron.losses import IGNORE
+from nemo_prm.megatron.vocabulary import vocabulary_bytes
+from nemo_prm.types import LabelRow
+
+
+class PRMDataset(torch.utils.data.Dataset):
+    """One item per label row; rows longer than the model's context are left out and counted."""
+
+    def __init__(self, rows: Sequence[LabelRow], tokenizer: Any, max_length: int) -> None:
+        """
+        Args:
+            rows: from `select_data`.
+            tokenizer: the NeMo tokenizer of the model.
+            max_length: tokens of context, prompt and response and EOS together.
+
+        Raises:
+            DataError: no row fits.
+        """
+        self.eos_id = tokenizer.eos_id
+        pieces = vocabulary_bytes(tokenizer, tokenizer.vocab_size)
+        self.items = []
+        for row in rows:
+            prompt_tokens = tokenizer.text_to_ids(row.prompt)
+            response_tokens = tokenizer.text_to_ids(row.response)
+            tokens = [*prompt_tokens, *response_tokens, self.eos_id]
+            if len(tokens) > max_length:
+                continue
+            labels = [IGNORE] * len(tokens)
+            ends = step_end_tokens([pieces[token] for token in response_tokens], row.steps, row.response)
+            for label, end in zip(row.labels, ends):
+                labels[len(prompt_tokens) + end] = label
+            self.items.append((tokens, labels))
+        if rows and not self.items:
+            raise DataError(f"all {len(rows)} label rows are longer than the model's context of {max_length} tokens")
+        if len(self.items) < len(rows):
+            logging.warning(f"left out {len(rows) - len(self.items)} of {len(rows)} label rows: over {max_length} tokens")
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __getitem__(self, index: int) -> tuple[list[int], list[float]]:
+        """Tokens and labels of one row; index -1 is the sampler's filler for the last batch and carries no label."""
+        tokens, labels = self.items[max(index, 0)]
+        return tokens, (labels if index >= 0 else [IGNORE] * len(labels))
+
+
+def collate_prm(
+    items: Sequence[tuple[list[int], list[float]]], eos_id: int, length: int | None = None
+) -> dict[str, torch.Tensor]:
+    """Pad rows at the end, to the longest or to `length`.
+
+    Returns:
+        inputs int64 [B, S], labels float32 [B, S] (IGNORE where unlabelled), lengths int64 [B], position_ids int64
+        [B, S], attention_mask bool [B, 1, S, S] (True = not attended to, as the host has it), loss_mask float32 [B, S].
+    """
+    length = length or max(len(tokens) for tokens, _ in items)
+    inputs = torch.tensor([tokens + [eos_id] * (length - len(tokens)) for tokens, _ in items])
+    labels = torch.tensor([row + [IGNORE] * (length - len(row)) for _, row in items], dtype=torch.float32)
+    causal = torch.ones(length, length, dtype=torch.bool).triu(1)
+    return {
+        "inputs": inputs,
+        "labels": labels,
+        "lengths": torch.tensor([len(tokens) for tokens, _ in items]),
+        "position_ids": torch.arange(length).expand(len(items), length),
+        "attention_mask": causal.expand(len(items), 1, length, length),
+        "loss_mask": (labels != IGNORE).float(),
+    }

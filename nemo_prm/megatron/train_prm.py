@@ -1,0 +1,115 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Train the PRM with the host's SupervisedTrainer on the label rows that `select_data` wrote."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from megatron.core import parallel_state
+from nemo.utils import logging
+from nemo_aligner.algorithms.supervised import SupervisedTrainer
+from nemo_aligner.data.nlp.builders import build_dataloader
+from omegaconf import DictConfig, open_dict
+
+from nemo_prm.data.rows import load_rows
+from nemo_prm.errors import DataError
+from nemo_prm.megatron import host
+from nemo_prm.megatron.prm import MegatronGPTPRM
+from nemo_prm.megatron.prm_dataset import PRMDataset, collate_prm
+
+
+def train_prm(cfg: DictConfig) -> Path:
+    """Train, saving as the host does, and publish `<output>/prm.nemo`.
+
+    Args:
+        cfg: `conf/train_prm.yaml`.
+
+    Returns:
+        The path of the PRM.
+
+    Raises:
+        CheckpointError: `policy` is no `.nemo` checkpoint.
+        DataError: no rows, or none that fits the model's context.
+    """
+    data = Path(cfg.data)
+    train_rows, validation_rows = load_rows(data / "train.jsonl"), load_rows(data / "validation.jsonl")
+    if not train_rows:
+        raise DataError(f"{data / 'train.jsonl'} holds no label row: select other data (select_data strategy=...)")
+    fit_batch_size(cfg, len(train_rows))
+
+    loaded = host.load(cfg, "rm", MegatronGPTPRM, new_head=cfg.new_head)
+    state = host.resume_state(loaded)
+    host.initialise(loaded, cfg)
+
+    tokenizer, context = loaded.model.tokenizer, cfg.model.encoder_seq_length
+    train_set = PRMDataset(train_rows, tokenizer, context)
+    validation_set = PRMDataset(validation_rows, tokenizer, context)
+    # pipeline stages exchange tensors of a fixed length; alone, padding to the longest row of the batch is enough
+    length = context if parallel_state.get_pipeline_model_parallel_world_size() > 1 else None
+    collate = partial(collate_prm, eos_id=tokenizer.eos_id, length=length)
+    dataloader = partial(
+        build_dataloader,
+        cfg=cfg,
+        mbs=cfg.model.micro_batch_size,
+        gbs=cfg.model.global_batch_size,
+        collate_fn=collate,
+    )
+    train_dataloader = dataloader(
+        dataset=train_set,
+        consumed_samples=state["consumed_samples"] if state else 0,
+        use_random_sampler=cfg.trainer.rm.train_random_sampler,
+    )
+    validation_dataloader = dataloader(
+        dataset=validation_set,
+        consumed_samples=0,
+        use_random_sampler=False,
+        drop_last=False,
+        pad_samples_to_global_batch_size=True,
+    ) if len(validation_set) else []
+    if not len(validation_set):
+        logging.warning("no validation rows: training without validation, the last checkpoint is the PRM")
+        with open_dict(cfg):
+            cfg.trainer.rm.limit_val_batches = 0
+
+    optimization = host.optimization(loaded, cfg, train_dataloader, train_set)
+    trainer = SupervisedTrainer(
+        cfg=cfg.trainer.rm,
+        model=loaded.model,
+        train_dataloader=train_dataloader,
+        val_dataloader=validation_dataloader,
+        test_dataloader=None,
+        logger=loaded.logger,
+        **optimization._asdict(),
+    )
+    if state is not None:
+        trainer.load_state_dict(state)
+    trainer.fit()
+
+    target = Path(cfg.output) / "prm.nemo"
+    host.publish_nemo(cfg, target)
+    return target
+
+
+def fit_batch_size(cfg: Any, num_rows: int) -> None:
+    """Shrink the global batch where there are fewer rows than one batch holds, in place; small files must train too."""
+    model_parallel = cfg.model.tensor_model_parallel_size * cfg.model.pipeline_model_parallel_size
+    data_parallel = max(cfg.trainer.devices * cfg.trainer.num_nodes // model_parallel, 1)
+    if num_rows >= cfg.model.global_batch_size:
+        return
+    micro = min(cfg.model.micro_batch_size, max(num_rows // data_parallel, 1))
+    with open_dict(cfg):
+        cfg.model.micro_batch_size = micro
+        cfg.model.global_batch_size = max(num_rows // (micro * data_parallel), 1) * micro * data_parallel
+    logging.warning(f"{num_rows} rows: global batch shrunk to {cfg.model.global_batch_size}")

@@ -1,0 +1,76 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The text of each vocabulary item, for the tokenizers of NeMo: SentencePiece and Hugging Face."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nemo_prm.errors import ConfigError
+
+
+def vocabulary_bytes(tokenizer: Any, size: int) -> list[bytes]:
+    """What each token id adds to the text, as UTF-8 bytes; empty for control tokens.
+
+    Bytes, because one character may be spread over several tokens.
+
+    Args:
+        tokenizer: a NeMo tokenizer (`SentencePieceTokenizer` or Hugging Face's `AutoTokenizer`).
+        size: number of entries wanted; ids of the padded vocabulary beyond the tokenizer's own are empty.
+
+    Raises:
+        ConfigError: the tokenizer is of another kind.
+    """
+    inner = getattr(tokenizer, "tokenizer", None)
+    if hasattr(inner, "id_to_piece"):
+        pieces = [_sentencepiece_bytes(inner, index) for index in range(inner.get_piece_size())]
+    elif hasattr(inner, "convert_ids_to_tokens"):
+        pieces = _hugging_face_bytes(inner)
+    else:
+        raise ConfigError(
+            f"tokenizer {type(tokenizer).__name__} is neither SentencePiece nor Hugging Face: its newlines are unknown"
+        )
+    return (pieces + [b""] * (size - len(pieces)))[:size]
+
+
+def _sentencepiece_bytes(model: Any, index: int) -> bytes:
+    if model.is_byte(index):  # "<0x0A>"
+        return bytes([int(model.id_to_piece(index)[1:-1], 16)])
+    if model.is_control(index) or model.is_unknown(index) or model.is_unused(index):
+        return b""
+    return model.id_to_piece(index).replace("\u2581", " ").encode()
+
+
+def _hugging_face_bytes(model: Any) -> list[bytes]:
+    special = set(model.all_special_ids)
+    tokens = model.convert_ids_to_tokens(range(len(model)))
+    byte_of = _byte_level_alphabet()
+    # byte-level BPE writes a newline as "Ċ" (U+010A) and a space as "Ġ"; others follow SentencePiece's conventions
+    byte_level = any(token and "\u0120" in token for token in tokens)
+
+    def text(index: int, token: str | None) -> bytes:
+        if index in special or token is None:
+            return b""
+        if byte_level and all(character in byte_of for character in token):
+            return bytes(byte_of[character] for character in token)
+        if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):
+            return bytes([int(token[1:-1], 16)])
+        return token.replace("\u2581", " ").encode()
+
+    return [text(index, token) for index, token in enumerate(tokens)]
+
+
+def _byte_level_alphabet() -> dict[str, int]:
+    """The printable character that byte-level BPE (GPT-2) writes for each byte, inverted."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(0xA1, 0xAC + 1), *range(0xAE, 0xFF + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(256 + i): byte for i, byte in enumerate(others)}
