@@ -1,0 +1,108 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Train a policy by PPO: NeMo-Aligner's actor and trainer, rewards from the PRM server and the unit tests."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from megatron.core.utils import divide
+from nemo_aligner.data.nlp.builders import build_dataloader
+from nemo_aligner.utils import parallel_state
+from nemo_aligner.utils.batch_iterators import get_batch_iterator_cls
+from nemo_aligner.utils.train_script_utils import init_peft
+from nemo_aligner.utils.utils import retrieve_model_state_dict_in_cpu
+from omegaconf import DictConfig, open_dict
+
+from nemo_prm.config import SandboxConfig
+from nemo_prm.data.problems import load_problems
+from nemo_prm.megatron import host
+from nemo_prm.ppo.actor import ProblemActor
+from nemo_prm.ppo.client import DenseRewardClient
+from nemo_prm.ppo.prompts import ProblemPrompts, collate_prompts
+from nemo_prm.ppo.trainer import DensePPOTrainer
+from nemo_prm.sandbox import default_verifier
+
+
+def train_ppo(cfg: DictConfig) -> Path:
+    """Run `PPOTrainer.fit` and publish `<output>/policy.nemo`.
+
+    Args:
+        cfg: `conf/train_ppo.yaml`.
+
+    Returns:
+        The path of the trained policy.
+
+    Raises:
+        CheckpointError: `policy` is no `.nemo` checkpoint.
+        DataError: the problem file is missing or malformed, or no prompt fits the context.
+        ServerError: the critic or reward server does not answer.
+    """
+    problems = load_problems(cfg.problems, cfg.split, cfg.limit)
+    loaded = host.load(cfg, "ppo", ProblemActor)
+    model = loaded.model
+    init_peft(model, cfg.model)
+    if cfg.trainer.ppo.initial_policy_kl_penalty > 0 and cfg.model.peft.peft_scheme == "none":
+        model.init_policy_state_dict = retrieve_model_state_dict_in_cpu(model, cfg.model.megatron_amp_O2)
+    state = host.resume_state(loaded)
+    host.initialise(loaded, cfg)
+
+    max_response_length = cfg.model.ppo.length_params.max_length
+    prompts = ProblemPrompts(problems, model.tokenizer, cfg.model.encoder_seq_length - max_response_length)
+    dataloader_builder = partial(
+        build_dataloader,
+        cfg=cfg,
+        dataset=prompts,
+        collate_fn=partial(
+            collate_prompts, max_response_length=max_response_length, eos_id=model.tokenizer.eos_id
+        ),
+        load_gbs=False,
+    )
+    # Lightning counts optimization steps from a loader of global batches; the real one is of prompts
+    counting_dataloader = torch.utils.data.DataLoader(
+        prompts, batch_size=divide(cfg.model.global_batch_size, parallel_state.get_data_parallel_world_size())
+    )
+    optimization = host.optimization(loaded, cfg, counting_dataloader, prompts)
+    del model._train_dl
+
+    verifier = default_verifier(SandboxConfig(**cfg.sandbox))
+    client = DenseRewardClient(cfg.remote_critic_rm, problems, model.tokenizer, verifier)
+    try:
+        trainer = DensePPOTrainer(
+            cfg=cfg.trainer.ppo,
+            model=model,
+            train_dataloader_builder=partial(
+                dataloader_builder, mbs=cfg.model.ppo.rollout_micro_batch_size, gbs=cfg.model.ppo.num_rollout_samples
+            ),
+            val_dataloader_builder=partial(
+                dataloader_builder,
+                mbs=cfg.model.ppo.val_rollout_micro_batch_size,
+                gbs=cfg.model.ppo.num_val_samples,
+                use_random_sampler=False,
+            ),
+            collate_fn=dataloader_builder.keywords["collate_fn"],
+            rm_critic=client,
+            batch_iterator_cls=get_batch_iterator_cls(cfg.trainer.ppo.batch_iterator),
+            logger=loaded.logger,
+            **optimization._asdict(),
+        )
+        if state is not None:
+            trainer.load_state_dict(state)
+        trainer.fit()
+    finally:
+        client.close()  # the clients' threads are no daemons: an error would hang the process here
+
+    target = Path(cfg.output) / "policy.nemo"
+    host.publish_nemo(cfg, target)
+    return target

@@ -1,0 +1,68 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""PPO with rewards at every line: NeMo-Aligner's PPOTrainer, whose `fit` runs unchanged.
+
+What is overridden, and why:
+    compute_rollout_metrics: the host logs one scalar reward per response (`.item()`); here it is the row's sum, and
+        the outcome, the line rewards and the number of lines are logged beside it.
+    generate_ppo_data: a response whose verdict is unknown leaves the mask, so that neither the actor's loss, nor the
+        critic's, nor the advantages' statistics see it.
+The reward tensor itself enters through `compat.dense_ppo_rewards`: [B, S-1] rewards are used as they are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from nemo_aligner.algorithms.ppo import PPOTrainer
+from nemo_aligner.utils import parallel_state
+
+
+class DensePPOTrainer(PPOTrainer):
+    """Its `rm_critic` is a `nemo_prm.ppo.client.DenseRewardClient`. B responses padded to S tokens."""
+
+    def compute_rollout_metrics(self, rollout_batch: Any) -> dict[str, Any]:
+        """rewards float [B, S-1] of the global batch, NaN rows unknown."""
+        rewards_B = rollout_batch["rewards"].sum(dim=-1)
+        known_B = ~rewards_B.isnan()
+        metrics = super().compute_rollout_metrics({**rollout_batch, "rewards": rewards_B.nan_to_num()})
+        metrics["rewards"] = rewards_B[known_B].mean().item()
+        return metrics | self._outcome_metrics()
+
+    def generate_ppo_data(self, rollout_batch: Any) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        """Adds nothing to the host's result; rows of unknown reward come back with an empty mask."""
+        unknown_B = rollout_batch["rewards"].isnan().any(dim=-1)
+        if unknown_B.any():
+            # an empty response has an empty mask: the host's own masking does the rest
+            lengths_B = torch.where(unknown_B, rollout_batch["prompt_lengths"], rollout_batch["response_lengths"])
+            rollout_batch = {
+                **rollout_batch,
+                "rewards": rollout_batch["rewards"].nan_to_num(),
+                "response_lengths": lengths_B,
+            }
+        return super().generate_ppo_data(rollout_batch)
+
+    def _outcome_metrics(self) -> dict[str, float]:
+        """Means over the step's rollouts of all data-parallel ranks; NaN where nothing is known."""
+        totals = self.rm_critic.take_totals()
+        names = sorted(totals)
+        summed = torch.tensor([float(totals[name]) for name in names], dtype=torch.float64, device=torch.cuda.current_device())
+        torch.distributed.all_reduce(summed, group=parallel_state.get_data_parallel_group())
+        totals = dict(zip(names, summed.tolist()))
+        known, responses = totals["known"], totals["responses"]
+        return {
+            "pass_rate": totals["passed"] / known if known else float("nan"),
+            "unknown_outcomes": responses - known,
+            "line_rewards": totals["line_rewards"] / responses if responses else float("nan"),
+            "lines_per_response": totals["lines"] / responses if responses else float("nan"),
+        }
