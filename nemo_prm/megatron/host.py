@@ -21,6 +21,7 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import torch
 from lightning.pytorch import Trainer
 from nemo.utils.exp_manager import exp_manager
 from nemo_aligner.utils.distributed import Timer
@@ -36,7 +37,19 @@ from nemo_aligner.utils.train_script_utils import (
 from nemo_aligner.utils.utils import load_and_override_model_config, load_from_nemo, set_autocast_gpu_dtype
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from nemo_prm.errors import CheckpointError
 from nemo_prm.megatron.checkpoint import check_nemo, has_reward_head
+
+# keys that the host reads without a default, for checkpoints whose config is shorter than those of its examples
+EXPECTED_KEYS = {
+    "activations_checkpoint_granularity": None,
+    "activations_checkpoint_method": None,
+    "activations_checkpoint_num_layers": None,
+    "activations_checkpoint_layers_per_pipeline": None,
+    "dist_ckpt_format": "torch_dist",
+    "gradient_as_bucket_view": True,
+    "sequence_parallel": False,
+}
 
 
 class Host(NamedTuple):
@@ -70,8 +83,7 @@ def load(cfg: DictConfig, algorithm: str, model_class: type, new_head: bool = Fa
     check_nemo(Path(path))
     with open_dict(cfg):
         cfg.model = load_and_override_model_config(path, cfg.model)
-        if not cfg.model.get("dist_ckpt_format"):
-            cfg.model.dist_ckpt_format = "torch_dist"
+        cfg.model = OmegaConf.merge(EXPECTED_KEYS, cfg.model)
     trainer = resolve_and_create_trainer(cfg, algorithm)
     exp_manager(trainer, cfg.exp_manager)
     logger = CustomLoggerWrapper(trainer.loggers)
@@ -103,13 +115,19 @@ def resume_state(host: Host) -> dict[str, Any] | None:
 
 
 def publish_nemo(cfg: DictConfig, target: Path) -> None:
-    """Move the `.nemo` that the checkpoint callback wrote at the end of training to `target`; rank 0 does it."""
-    import torch
+    """Move the `.nemo` that the checkpoint callback wrote at the end of training to `target`; rank 0 does it.
 
-    if torch.distributed.get_rank() == 0:
-        source = Path(cfg.exp_manager.explicit_log_dir) / "checkpoints" / f"{cfg.exp_manager.name}.nemo"
+    A run that is started again after its end trains nothing and finds its result in place.
+
+    Raises:
+        CheckpointError: training stopped before its end (its time was up); the next start resumes it.
+    """
+    source = Path(cfg.exp_manager.explicit_log_dir) / "checkpoints" / f"{cfg.exp_manager.name}.nemo"
+    if torch.distributed.get_rank() == 0 and source.exists():
         os.replace(source, target)
     torch.distributed.barrier()
+    if not target.exists():
+        raise CheckpointError(f"training stopped before its end, so there is no {target} yet: start it again to resume")
 
 
 def _has_scalar_head(model_class: type) -> bool:

@@ -48,7 +48,7 @@ class PRMDataset(torch.utils.data.Dataset):
             if len(tokens) > max_length:
                 continue
             labels = [IGNORE] * len(tokens)
-            ends = step_end_tokens([pieces[token] for token in response_tokens], row.steps, row.response)
+            ends = step_end_tokens([*(pieces[token] for token in response_tokens), b""], row.steps, row.response)
             for label, end in zip(row.labels, ends):
                 labels[len(prompt_tokens) + end] = label
             self.items.append((tokens, labels))

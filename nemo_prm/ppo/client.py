@@ -12,7 +12,8 @@
 """What PPO asks of the world for a rollout: values, line scores and unit-test verdicts, as one future.
 
 What is overridden of NeMo-Aligner's RemoteGPTRMCriticClient, and why:
-    __post_init__: the host waits 600,000 s for a dead server and sends no access token.
+    __post_init__: the host waits 600,000 s for a dead server, retries nothing and sends no access token.
+    train: a critic that fails to train must be noticed, not only its next answer.
     infer_rm_critic: rewards are per token, and come from two sources: the PRM server and the unit tests.
 
 Shapes: B responses padded to S tokens; column t-1 of [B, S-1] belongs to the action "token t".
@@ -20,8 +21,9 @@ Shapes: B responses padded to S tokens; column t-1 of [B, S-1] belongs to the ac
 
 from __future__ import annotations
 
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, Sequence
+import threading
+from concurrent.futures import Future
+from typing import Any, Callable, Sequence
 
 import numpy as np
 import torch
@@ -30,61 +32,59 @@ from nemo_aligner.servers.http_communicator import HTTPCommunicator
 from nemo_aligner.utils.distributed import broadcast_2d_tensor_within_mp, run_if_model_parallel_src
 from nemo_aligner.utils.server_utils import FutureResult
 from omegaconf import DictConfig
-from pytriton.client import FuturesModelClient
-from pytriton.client.exceptions import PyTritonClientError
 
+from nemo_prm.config import RewardClientConfig
 from nemo_prm.data.steps import make_program
 from nemo_prm.errors import ServerError
 from nemo_prm.protocols import Verifier
 from nemo_prm.rewards.compose import compose_rewards
-from nemo_prm.serving.wire import resolve_token
+from nemo_prm.serving.client import ModelClient
+from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_SAVE, CRITIC_TRAIN, PRM, ModelSpec
 from nemo_prm.types import Problem
 
-PRM_MODEL = "prm"
 TOTALS = ("responses", "known", "passed", "lines", "line_rewards")
 
 
-class Communicator(HTTPCommunicator):
-    """The host's communicator with an access token and a time-out a person can wait for."""
+def in_background(function: Callable[..., Any], *args: Any) -> Future[Any]:
+    """Run in a daemon thread, so that a failing actor does not wait at its exit for what is still under way."""
+    future: Future[Any] = Future()
 
-    def __init__(self, connect_timeout_s: float, request_timeout_s: float) -> None:
-        super().__init__(init_timeout_s=connect_timeout_s)
-        self.request_timeout_s = request_timeout_s
-
-    def add_server_by_name(self, server_name: str, ip: str = "localhost", port: int = 5555) -> None:
-        client = FuturesModelClient(
-            f"http://{ip}:{port}",
-            server_name,
-            init_timeout_s=self.init_timeout_s,
-            inference_timeout_s=self.request_timeout_s,
-            access_token=resolve_token(None),
-        )
-        self.connections[server_name] = (ip, port, client)
-
-    def send_data_to_server(self, server_name: str, data: dict[str, np.ndarray], batching: bool = True) -> "Answer":
-        return Answer(self.connections[server_name], super().send_data_to_server(server_name, data, batching))
-
-
-class Answer:
-    """The future of a request that names its server when it fails."""
-
-    def __init__(self, connection: tuple[str, int, FuturesModelClient], future: Any) -> None:
-        self.ip, self.port, self.client = connection
-        self.future = future
-
-    def result(self) -> dict[str, np.ndarray]:
-        """Wait for the answer.
-
-        Raises:
-            ServerError: there is none; says which server and what went wrong last.
-        """
+    def run() -> None:
         try:
-            return self.future.result()
-        except PyTritonClientError as error:
-            raise ServerError(
-                f"the server of {self.client.model_name} at http://{self.ip}:{self.port} gave no answer: {error}. Is "
-                "it running, with the same NEMO_PRM_TOKEN? Its log says more; training resumes from its last checkpoint"
-            ) from error
+            future.set_result(function(*args))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
+
+
+class Communicator(HTTPCommunicator):
+    """The host's interface over our clients: token, time-outs, retries, and errors that name the server."""
+
+    def __init__(self, cfg: DictConfig) -> None:
+        """`cfg` is `remote_critic_rm` of `conf/train_ppo.yaml`."""
+        super().__init__()
+        critic = cfg.critic.name
+        specs = {critic.train: CRITIC_TRAIN, critic.infer: CRITIC_INFER, critic.save: CRITIC_SAVE}
+        for name, spec in specs.items():
+            self.connect(name, spec, cfg, cfg.critic, "scripts/serve_critic.py")
+        if cfg.dense_reward:
+            self.connect(PRM.name, PRM, cfg, cfg.reward_model, "scripts/serve_reward.py")
+
+    def connect(self, name: str, spec: ModelSpec, cfg: DictConfig, server: DictConfig, script: str) -> None:
+        config = RewardClientConfig(
+            url=f"http://{server.ip}:{server.port}",
+            timeout_s=cfg.request_timeout_s,
+            connect_timeout_s=cfg.connect_timeout_s,
+            reconnect_timeout_s=cfg.reconnect_timeout_s,
+        )
+        self.connections[name] = (server.ip, server.port, ModelClient(spec, config, ServerError, script))
+
+    def send_data_to_server(self, server_name: str, data: dict[str, np.ndarray], batching: bool = True) -> Future[Any]:
+        """Send at once; the future's error is a `ServerError`."""
+        *_, client = self.connections[server_name]
+        return in_background(client.infer, data)
 
 
 class DenseRewardClient(RemoteGPTRMCriticClient):
@@ -101,19 +101,19 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
             verifier: decides the outcome by the problem's hidden tests.
         """
         self.problems, self.tokenizer, self.verifier = problems, tokenizer, verifier
-        self.threads = ThreadPoolExecutor(max_workers=1, thread_name_prefix="verify")
+        self.training: Future[Any] | None = None
         self.totals = dict.fromkeys(TOTALS, 0.0)
         super().__init__(cfg)
 
     def __post_init__(self) -> None:
-        cfg = self.cfg
-        self.communicator = Communicator(cfg.connect_timeout_s, cfg.request_timeout_s)
-        for name in (cfg.critic.name.train, cfg.critic.name.infer, cfg.critic.name.save):
-            self.communicator.add_server_by_name(name, cfg.critic.ip, cfg.critic.port)
-        if cfg.dense_reward:
-            self.communicator.add_server_by_name(PRM_MODEL, cfg.reward_model.ip, cfg.reward_model.port)
+        self.communicator = Communicator(self.cfg)
         self.combine_rm_and_critic_server = False
-        self.pad_to_length = cfg.pad_to_length
+        self.pad_to_length = self.cfg.pad_to_length
+
+    def train(self, ppo_rollout_data: dict[str, torch.Tensor]) -> Future[Any] | None:
+        """Send a step's returns to the critic; `fit` drops the future, so the next request looks at it."""
+        self.training = super().train(ppo_rollout_data)
+        return self.training
 
     def infer_rm_critic(self, rollout_batch: dict[str, torch.Tensor]) -> "DenseRewardFuture":
         """Ask for everything about one rollout micro batch; returns at once.
@@ -122,6 +122,8 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
             rollout_batch: response_tokens int64 [B, S], response_lengths int64 [B] (prompt included, as the host has
                 it), prompt_lengths int64 [B], problem_index int64 [B].
         """
+        if self.training is not None and self.training.done():
+            self.training.result()  # raises where the critic failed to train
         tokens = rollout_batch["response_tokens"].cpu()
         total_lengths = rollout_batch["response_lengths"].cpu()
         prompt_lengths = rollout_batch["prompt_lengths"].cpu()
@@ -135,10 +137,10 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
         prm_future = None
         if self.cfg.dense_reward:
             prm_data = critic_data | {"prompt_lengths": prompt_lengths.unsqueeze(1).numpy()}
-            prm_future = run_if_model_parallel_src(send, server_name=PRM_MODEL, data=prm_data)
+            prm_future = run_if_model_parallel_src(send, server_name=PRM.name, data=prm_data)
         critic_future = run_if_model_parallel_src(send, server_name=self.cfg.critic.name.infer, data=critic_data)
         verdicts = run_if_model_parallel_src(
-            self.threads.submit,
+            in_background,
             self.verify,
             tokens.tolist(),
             prompt_lengths.tolist(),
@@ -165,8 +167,7 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
         return totals
 
     def close(self) -> None:
-        """End the client threads; without it the interpreter does not exit."""
-        self.threads.shutdown(wait=False, cancel_futures=True)
+        """Stop waiting for the servers."""
         self.communicator.close()
 
 
@@ -176,8 +177,8 @@ class DenseRewardFuture(FutureResult):
     def __init__(
         self,
         client: DenseRewardClient,
-        prm_future: Answer | None,
-        critic_future: Answer | None,
+        prm_future: Future[Any] | None,
+        critic_future: Future[Any] | None,
         verdicts: Future[list[float]] | None,
         total_lengths: torch.Tensor,
         sequence_length: int,

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, Sequence
 
 import torch
@@ -26,12 +27,16 @@ from nemo_prm.types import Problem
 class ProblemPrompts(torch.utils.data.Dataset):
     """One item per problem whose prompt leaves room for a response; the others are left out and counted."""
 
-    def __init__(self, problems: Sequence[Problem], tokenizer: Any, max_prompt_length: int) -> None:
+    def __init__(
+        self, problems: Sequence[Problem], tokenizer: Any, max_prompt_length: int, rollouts_per_step: int
+    ) -> None:
         """
         Args:
             problems: `problem_index` of an item indexes this sequence.
             tokenizer: the NeMo tokenizer of the policy.
             max_prompt_length: in tokens.
+            rollouts_per_step: where there are fewer problems, they are repeated: the host's samplers give no batch
+                at all of a dataset smaller than one batch.
 
         Raises:
             DataError: no prompt fits.
@@ -45,8 +50,10 @@ class ProblemPrompts(torch.utils.data.Dataset):
                 f"left out {len(problems) - len(self.items)} of {len(problems)} prompts: over {max_prompt_length} tokens"
             )
 
+        self.length = len(self.items) * math.ceil(rollouts_per_step / len(self.items))
+
     def __len__(self) -> int:
-        return len(self.items)
+        return self.length
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         """text int64 [prompt length], length, loss_multiplier as the host's RLHFDataset has them; problem_index."""

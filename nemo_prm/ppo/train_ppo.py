@@ -32,7 +32,7 @@ from nemo_prm.ppo.actor import ProblemActor
 from nemo_prm.ppo.client import DenseRewardClient
 from nemo_prm.ppo.prompts import ProblemPrompts, collate_prompts
 from nemo_prm.ppo.trainer import DensePPOTrainer
-from nemo_prm.sandbox import default_verifier
+from nemo_prm.sandbox.subprocess_verifier import default_verifier
 
 
 def train_ppo(cfg: DictConfig) -> Path:
@@ -59,7 +59,8 @@ def train_ppo(cfg: DictConfig) -> Path:
     host.initialise(loaded, cfg)
 
     max_response_length = cfg.model.ppo.length_params.max_length
-    prompts = ProblemPrompts(problems, model.tokenizer, cfg.model.encoder_seq_length - max_response_length)
+    max_prompt_length = cfg.model.encoder_seq_length - max_response_length
+    prompts = ProblemPrompts(problems, model.tokenizer, max_prompt_length, cfg.model.ppo.num_rollout_samples)
     dataloader_builder = partial(
         build_dataloader,
         cfg=cfg,

@@ -11,8 +11,11 @@
 # limitations under the License.
 """The critic server: NeMo-Aligner's CriticServerTrainer behind our serving loop.
 
-Its three models (`critic_infer`, `critic_train`, `critic_save`) and what they do are the host's. `run_server` is
-replaced: the host's binds to all interfaces, knows no token, and its ranks never end.
+Its three models (`critic_infer`, `critic_train`, `critic_save`) and what they do are the host's. What is overridden,
+and why:
+    run_server: the host's binds to all interfaces, knows no token, and its ranks never end.
+    run_inference: the host's (0.7.0) expects rewards and values, although a critic apart from the reward model
+        gives values alone: "too many values to unpack".
 """
 
 from __future__ import annotations
@@ -20,19 +23,30 @@ from __future__ import annotations
 from functools import partial
 
 import numpy as np
+import torch
 from nemo_aligner.algorithms.critic_server_trainer import CriticServerTrainer
 from nemo_aligner.models.nlp.gpt.megatron_gpt_critic import MegatronGPTCriticModel
+from nemo_aligner.utils.distributed import run_distributed_inference
 from nemo_aligner.utils.text_generation_utils import tokenize_batch
 from omegaconf import DictConfig
 
 from nemo_prm.config import ServerConfig
 from nemo_prm.megatron import host
 from nemo_prm.serving.loop import Op, ServedModel, serve
-from nemo_prm.serving.wire import ModelSpec, TensorSpec
+from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_SAVE, CRITIC_TRAIN
 
 
 class CriticServer(CriticServerTrainer):
-    """Overrides `run_server` alone."""
+    """A critic that is served apart from the reward model."""
+
+    @torch.no_grad()
+    def run_inference(self, inputs: dict[str, torch.Tensor] | None = None) -> tuple[None, np.ndarray]:
+        """Values float32 [B, S] of the host's `inputs`, which rank 0 has and the others lack; no rewards."""
+        self.model.prepare_for_inference()
+        values = run_distributed_inference(inputs, self.infer_fn)
+        self.model.finish_inference()
+        torch.distributed.barrier()
+        return None, values
 
     def run_server(self, server: ServerConfig) -> None:
         """Serve until SIGTERM; collective.
@@ -40,25 +54,12 @@ class CriticServer(CriticServerTrainer):
         Args:
             server: where to listen.
         """
-        delay = self.max_queue_delay_microseconds
         served = [
-            ServedModel(_spec("critic_infer", self.infer_inputs, self.infer_outputs), self.server_infer, batch_delay_us=delay),
-            ServedModel(_spec("critic_train", self.train_inputs, self.train_outputs), self.server_train, batching=False),
-            ServedModel(_spec("critic_save", self.save_inputs, self.save_outputs), self.server_save, batching=False),
+            ServedModel(CRITIC_INFER, self.server_infer, batch_delay_us=self.max_queue_delay_microseconds),
+            ServedModel(CRITIC_TRAIN, self.server_train, batching=False),
+            ServedModel(CRITIC_SAVE, self.server_save, batching=False),
         ]
         serve(served, server, {Op.FORWARD: self.run_inference, Op.TRAIN: self.run_training, Op.SAVE: self.save})
-
-
-def _spec(name: str, inputs: tuple, outputs: tuple) -> ModelSpec:
-    """The host's PyTriton tensors in our terms."""
-
-    def convert(tensors: tuple) -> tuple[TensorSpec, ...]:
-        return tuple(
-            TensorSpec(t.name, np.bytes_ if t.dtype in (bytes, np.bytes_) else t.dtype, t.shape, bool(t.optional))
-            for t in tensors
-        )
-
-    return ModelSpec(name, convert(inputs), convert(outputs))
 
 
 def serve_critic(cfg: DictConfig, server: ServerConfig) -> None:

@@ -16,7 +16,6 @@ Shapes: B sequences padded to S tokens; column t-1 of [B, S-1] belongs to token 
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
 import numpy as np

@@ -21,7 +21,6 @@ import io
 import json
 import os
 import sys
-import tempfile
 
 
 def cuda_calls() -> None:
@@ -70,24 +69,23 @@ def checkpoint_queue_by_fork() -> None:
 
 def sdpa_core_attention() -> None:
     import torch
+    from megatron.core import parallel_state
     from megatron.core.transformer.dot_product_attention import DotProductAttention
     from megatron.core.transformer.enums import AttnMaskType
     from megatron.core.transformer.transformer_config import TransformerConfig
-    from megatron.core import parallel_state
 
-    with tempfile.NamedTemporaryFile() as store:
-        torch.distributed.init_process_group("gloo", init_method=f"file://{store.name}", rank=0, world_size=1)
-        torch.cuda.current_device = lambda: torch.device("cpu")
-        try:
-            parallel_state.initialize_model_parallel()
-            config = TransformerConfig(num_layers=1, hidden_size=8, num_attention_heads=2)
-            buffer = parallel_state.get_global_memory_buffer()
-            buffer.get_tensor = lambda shape, dtype, name: torch.empty(shape, dtype=dtype)
-            attention = DotProductAttention(config, 1, AttnMaskType.causal, "self", attention_dropout=0.0)
-            query = torch.randn(4, 4, 2, 4)  # four sequences, and the mask the reward model hands over is of two
-            attention(query, query, query, torch.ones(2, 1, 4, 4, dtype=torch.bool).triu(1))
-        finally:
-            torch.distributed.destroy_process_group()
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    torch.cuda.current_device = lambda: torch.device("cpu")
+    try:
+        parallel_state.initialize_model_parallel()
+        config = TransformerConfig(num_layers=1, hidden_size=8, num_attention_heads=2)
+        buffer = parallel_state.get_global_memory_buffer()
+        buffer.get_tensor = lambda shape, dtype, name: torch.empty(shape, dtype=dtype)
+        attention = DotProductAttention(config, 1, AttnMaskType.causal, "self", attention_dropout=0.0)
+        query = torch.randn(4, 4, 2, 4)  # four sequences, and the mask the reward model hands over is of two
+        attention(query, query, query, torch.ones(2, 1, 4, 4, dtype=torch.bool).triu(1))
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def pytorch_container_version() -> None:
@@ -151,12 +149,11 @@ def tensorrt_llm_stand_in() -> None:
 def rebalance_over_gloo() -> None:
     import torch
 
-    with tempfile.NamedTemporaryFile() as store:
-        torch.distributed.init_process_group("gloo", init_method=f"file://{store.name}", rank=0, world_size=1)
-        try:
-            torch.distributed.all_gather_into_tensor(torch.zeros(1, dtype=torch.int64), torch.tensor(3))
-        finally:
-            torch.distributed.destroy_process_group()
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    try:
+        torch.distributed.all_gather_into_tensor(torch.zeros(1, dtype=torch.int64), torch.tensor(3))
+    finally:
+        torch.distributed.destroy_process_group()
 
 
 def dense_ppo_rewards() -> None:
