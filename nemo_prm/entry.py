@@ -23,12 +23,12 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, NoReturn
 
 from nemo_prm.errors import NemoPrmError
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """Print one message to stderr and exit with code 2."""
     print(f"error: {message}", file=sys.stderr, flush=True)
     sys.exit(2)
@@ -66,13 +66,18 @@ def script(schema: type | None = None) -> Callable[[Callable[[Any], None]], Call
 
             @hydra.main(version_base="1.3", config_path=str(conf_dir), config_name=stem)
             def compose_and_run(cfg: Any) -> None:
+                missing = [key for key in cfg if OmegaConf.is_missing(cfg, key)]
+                if missing:
+                    fail(f"{' and '.join(missing)} must be set: add {missing[0]}=... to the command")
                 # Caught in here: an exception that reaches Hydra makes it print a message of its own first.
                 try:
-                    main(OmegaConf.to_object(cfg) if schema is not None else cfg)
+                    config = OmegaConf.to_object(cfg) if schema is not None else cfg
+                except OmegaConfBaseException as error:
+                    fail(_one_line(error))
+                try:
+                    main(config)
                 except NemoPrmError as error:
                     fail(str(error))
-                except OmegaConfBaseException as error:  # a mandatory value that is missing, mostly
-                    fail(_one_line(error))
 
             try:
                 compose_and_run()

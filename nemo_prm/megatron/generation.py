@@ -12,46 +12,41 @@
 """Completions from a Megatron GPT: batched sampling with a KV cache on Megatron's own forward pass.
 
 NeMo's `generate` is not used: its random numbers depend on what shares the batch, it prefills a prompt once per
-completion, and it carries finished rows to the end (half the speed, see `scripts/bench/generation.py`). The cache is
-Megatron's `InferenceParams`, so attention, rotary positions and tensor parallelism are the host's.
+completion, and it carries finished rows to the end. The cache is Megatron's `InferenceParams`, so attention, rotary
+positions and tensor parallelism are the host's.
 
 Shape legend: B rows (completions), U distinct prompts, S tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Sequence
 
 import numpy as np
 import torch
+from lightning.pytorch import Trainer
 from megatron.core import tensor_parallel as megatron_tensor_parallel
 from megatron.core.inference_params import InferenceParams
+from megatron.core.models.common.embeddings.rotary_pos_embedding import apply_rotary_pos_emb
 from nemo.collections.nlp.models.language_modeling.megatron_gpt_model import MegatronGPTModel
 from nemo.collections.nlp.parts.nlp_overrides import NLPDDPStrategy
 from nemo_aligner.utils.train_script_utils import init_distributed
 from nemo_aligner.utils.utils import load_and_override_model_config, load_from_nemo
 from omegaconf import OmegaConf
-from lightning.pytorch import Trainer
 
 from nemo_prm.errors import CheckpointError, PromptTooLongError
+from nemo_prm.megatron.batching import Unit, plan_batches
 from nemo_prm.megatron.checkpoint import check_nemo, has_reward_head
 from nemo_prm.megatron.sampling import sample_tokens, uniforms
+from nemo_prm.megatron.vocabulary import vocabulary_bytes
 from nemo_prm.serving.messages import occurrence_seeds
 from nemo_prm.serving.wire import TOO_LONG
 from nemo_prm.types import Completion, SamplingParams
 
-LENGTH_SPREAD = 16  # prompts of one batch differ by at most this many tokens: longer ones are fed token by token
 COMPACT_BELOW = 0.75  # share of unfinished rows below which the finished ones leave the batch (their cache is copied)
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
-
-
-class Unit(NamedTuple):
-    """Completions `first` to `first + count - 1` of the prompt number `prompt`."""
-
-    prompt: int
-    first: int
-    count: int
 
 
 def load_policy(checkpoint: Path, tensor_parallel: int = 1, precision: str = "auto") -> MegatronGPTModel:
@@ -80,7 +75,7 @@ def load_policy(checkpoint: Path, tensor_parallel: int = 1, precision: str = "au
         "activations_checkpoint_granularity": None,
         "activations_checkpoint_method": None,
         "megatron_amp_O2": False,
-        "optim": None,
+        "precision": precision,
     }
     config = load_and_override_model_config(str(checkpoint), OmegaConf.create(overrides))
     model = load_from_nemo(MegatronGPTModel, config, trainer, strict=True, restore_path=str(checkpoint))
@@ -107,6 +102,8 @@ class MegatronGenerator:
         self.tokenizer = model.tokenizer
         self.context = int(model.cfg.encoder_seq_length)  # tokens, prompt and completion together
         self._gpt = model.model
+        cache_rotated_keys(self._gpt)
+        self._pieces = vocabulary_bytes(self.tokenizer, self.tokenizer.vocab_size)
         self._device = next(self._gpt.parameters()).device
 
     def generate(self, prompts: Sequence[str], n: int, params: SamplingParams, seed: int) -> list[list[Completion]]:
@@ -160,8 +157,8 @@ class MegatronGenerator:
         for u, unit in enumerate(units):
             tokens[u, : len(ids[unit.prompt])] = torch.tensor(ids[unit.prompt], device=device)
         if params.temperature > 0:
-            rows = [uniforms(prompts[i], seeds[i], j, params.max_new_tokens) for i, j in keys]
-            random = torch.from_numpy(np.stack(rows)).to(device)
+            draws = [uniforms(prompts[i], seeds[i], j, params.max_new_tokens) for i, j in keys]
+            random = torch.from_numpy(np.stack(draws)).to(device)
         else:
             random = torch.zeros(len(keys), params.max_new_tokens, dtype=torch.float64, device=device)
 
@@ -190,10 +187,11 @@ class MegatronGenerator:
 
         completions = {}
         for key, row, length in zip(keys, tokens.tolist(), lengths.tolist()):
-            prompt_ids = ids[key[0]]
-            new = row[len(prompt_ids) : length]
+            new = row[len(ids[key[0]]) : length]
             stopped = bool(new) and new[-1] == eos
-            text = self._decode(prompt_ids, new[:-1] if stopped else new)
+            # The bytes of each token, since some tokenizers strip a space at the start of what they decode. A
+            # character that the length limit cuts in two becomes U+FFFD.
+            text = b"".join(self._pieces[token] for token in new).decode("utf-8", errors="replace")
             completions[key] = Completion(text, len(new), "stop" if stopped else "length")
         return completions
 
@@ -208,43 +206,38 @@ class MegatronGenerator:
         logits[:, self.tokenizer.vocab_size :] = -torch.inf  # the vocabulary is padded to a multiple
         return logits
 
-    def _decode(self, prompt_ids: list[int], new_ids: list[int]) -> str:
-        """Text of the new tokens alone, such that prompt + text is the text of all tokens.
 
-        Some tokenizers strip a space at the start of what they decode, so a few tokens of the prompt go along.
-        """
-        tail = prompt_ids[-4:]
-        before, whole = self.tokenizer.ids_to_text(tail), self.tokenizer.ids_to_text(tail + new_ids)
-        if whole.startswith(before):
-            return str(whole[len(before) :])
-        return str(self.tokenizer.ids_to_text(new_ids))  # the tail ends inside a character
+def cache_rotated_keys(gpt: Any) -> None:
+    """Let the attention layers of `gpt` cache keys after their rotary embedding; only inference with a cache changes.
 
-
-def plan_batches(prompts: Sequence[tuple[int, int]], n: int, max_batch: int) -> list[list[Unit]]:
-    """Put completions into batches of at most `max_batch` rows whose prompts have nearly equal lengths.
-
-    Args:
-        prompts: number and length in tokens of each prompt.
-        n: completions per prompt; more than `max_batch` are spread over batches.
-        max_batch: rows.
+    Megatron (0.11 and 0.12, without flash decoding) caches the bare keys and rotates all of them again at every step:
+    half the time of a step at a few hundred tokens.
     """
-    batches: list[list[Unit]] = []
-    rows, shortest = max_batch, 0
-    for prompt, length in sorted(prompts, key=lambda item: (item[1], item[0])):
-        first = 0
-        while first < n:
-            count = min(n - first, max_batch)
-            # a prompt is split over batches only where it fills them: its prefill would be repeated
-            if rows + count > max_batch or length - shortest > LENGTH_SPREAD:
-                batches.append([])
-                rows, shortest = 0, length
-            batches[-1].append(Unit(prompt, first, count))
-            rows, first = rows + count, first + count
-    return batches
+    for layer in gpt.decoder.layers:
+        attention = layer.self_attention
+        attention._adjust_key_value_for_inference = partial(
+            _adjust_rotated, attention, attention._adjust_key_value_for_inference
+        )
+
+
+def _adjust_rotated(
+    attention: Any, adjust: Any, cache: Any, query: Any, key: Any, value: Any, rotary: Any, *args: Any, **kwargs: Any
+) -> Any:
+    if cache is not None and rotary is not None:
+        start, end = cache.sequence_len_offset, cache.sequence_len_offset + key.size(0)
+        query_angles, key_angles = rotary
+        query = apply_rotary_pos_emb(query, query_angles[start:end], config=attention.config)
+        key = apply_rotary_pos_emb(key, key_angles[start:end], config=attention.config)
+        rotary = None  # nothing left to rotate
+    return adjust(cache, query, key, value, rotary, *args, **kwargs)
 
 
 def _keep_rows(cache: Any, rows: torch.Tensor) -> None:
-    """Make the cache hold `rows` of its rows, repeated or left out at will."""
-    for layer, (keys, values) in cache.key_value_memory_dict.items():
-        cache.key_value_memory_dict[layer] = (keys[:, rows], values[:, rows])
+    """Make the cache hold `rows` of its rows, repeated or left out at will.
+
+    Megatron's shape [S, B, heads, D] stays; in memory the tokens of a head now lie together, as attention reads them.
+    """
+    for layer, memory in cache.key_value_memory_dict.items():
+        kept = [tensor.permute(1, 2, 0, 3)[rows].contiguous().permute(2, 0, 1, 3) for tensor in memory]
+        cache.key_value_memory_dict[layer] = (kept[0], kept[1])
     cache.max_batch_size = cache.current_batch_size = len(rows)

@@ -38,6 +38,7 @@ from nemo_aligner.utils.utils import load_and_override_model_config, load_from_n
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_prm.errors import CheckpointError
+from nemo_prm.metrics import MetricsLogger
 from nemo_prm.megatron.checkpoint import check_nemo, has_reward_head
 
 # keys that the host reads without a default, for checkpoints whose config is shorter than those of its examples
@@ -86,7 +87,7 @@ def load(cfg: DictConfig, algorithm: str, model_class: type, new_head: bool = Fa
         cfg.model = OmegaConf.merge(EXPECTED_KEYS, cfg.model)
     trainer = resolve_and_create_trainer(cfg, algorithm)
     exp_manager(trainer, cfg.exp_manager)
-    logger = CustomLoggerWrapper(trainer.loggers)
+    logger = CustomLoggerWrapper([*trainer.loggers, *_json_lines(cfg, trainer)])
     set_autocast_gpu_dtype(cfg.trainer.precision)
     base_only = _has_scalar_head(model_class) and (new_head or not has_reward_head(Path(path)))
     model = load_from_nemo(
@@ -128,6 +129,22 @@ def publish_nemo(cfg: DictConfig, target: Path) -> None:
     torch.distributed.barrier()
     if not target.exists():
         raise CheckpointError(f"training stopped before its end, so there is no {target} yet: start it again to resume")
+
+
+class JSONLinesLogger:
+    """Lightning's logging call, written to `metrics.jsonl`."""
+
+    def __init__(self, metrics: MetricsLogger) -> None:
+        self.metrics = metrics
+
+    def log_metrics(self, metrics: dict[str, Any], step: int) -> None:
+        self.metrics.log(metrics, step)
+
+
+def _json_lines(cfg: DictConfig, trainer: Trainer) -> list[JSONLinesLogger]:
+    if not cfg.exp_manager:
+        return []
+    return [JSONLinesLogger(MetricsLogger(cfg.exp_manager.explicit_log_dir, enabled=trainer.is_global_zero))]
 
 
 def _has_scalar_head(model_class: type) -> bool:

@@ -15,11 +15,12 @@ The loss counts the response and its end-of-text token only. See `nemo_prm.data.
 
 from __future__ import annotations
 
+import random
 from itertools import islice
 from pathlib import Path
-import random
 from typing import Any, NamedTuple, Sequence
 
+import torch
 from nemo.collections.nlp.models.language_modeling.megatron_gpt_model import MegatronGPTModel
 from nemo.utils import logging
 from nemo.utils.exp_manager import exp_manager
@@ -28,7 +29,6 @@ from nemo_aligner.data.nlp.builders import build_dataloader
 from nemo_aligner.models.nlp.gpt.gpt_sft_model import GPTSFTModel
 from nemo_aligner.utils.train_script_utils import CustomLoggerWrapper, resolve_and_create_trainer
 from omegaconf import DictConfig, open_dict
-import torch
 
 from nemo_prm.data.embedded.chains import policy_texts
 from nemo_prm.data.embedded.tokenizer import train_tokenizer
@@ -53,7 +53,8 @@ def pretrain_policy(cfg: DictConfig) -> Path:
     trainer = resolve_and_create_trainer(cfg, "sft")
     exp_manager(trainer, cfg.exp_manager)
     sample = islice(policy_texts(cfg.seed, cfg.texts.slip_scale), cfg.tokenizer_texts)
-    train_tokenizer((prompt + response for prompt, response in sample), Path(cfg.model.tokenizer.model), cfg.vocab_size)
+    tokenizer_path = Path(cfg.model.tokenizer.model)
+    train_tokenizer((prompt + response for prompt, response in sample), tokenizer_path, cfg.vocab_size)
     model = GPTSFTModel(cfg.model, trainer)
     loaded = host.Host(trainer, model, CustomLoggerWrapper(trainer.loggers))
     host.initialise(loaded, cfg)

@@ -23,7 +23,7 @@ from nemo_aligner.algorithms.supervised import SupervisedTrainer
 from nemo_aligner.data.nlp.builders import build_dataloader
 from omegaconf import DictConfig, open_dict
 
-from nemo_prm.data.rows import load_rows
+from nemo_prm.data.rows import read_label_rows
 from nemo_prm.errors import DataError
 from nemo_prm.megatron import host
 from nemo_prm.megatron.prm import MegatronGPTPRM
@@ -44,7 +44,7 @@ def train_prm(cfg: DictConfig) -> Path:
         DataError: no rows, or none that fits the model's context.
     """
     data = Path(cfg.data)
-    train_rows, validation_rows = load_rows(data / "train.jsonl"), load_rows(data / "validation.jsonl")
+    train_rows, validation_rows = (read_label_rows(data / f"{name}.jsonl") for name in ("train", "validation"))
     if not train_rows:
         raise DataError(f"{data / 'train.jsonl'} holds no label row: select other data (select_data strategy=...)")
     fit_batch_size(cfg, len(train_rows))

@@ -32,7 +32,9 @@ def vocabulary_bytes(tokenizer: Any, size: int) -> list[bytes]:
     """
     inner = getattr(tokenizer, "tokenizer", None)
     if hasattr(inner, "id_to_piece"):
-        pieces = [_sentencepiece_bytes(inner, index) for index in range(inner.get_piece_size())]
+        # most models write a space as U+2581; one that does not escape it may have U+2581 itself in its vocabulary
+        space = "\u2581" if "\u2581" in "".join(inner.encode_as_pieces("a b")) else " "
+        pieces = [_sentencepiece_bytes(inner, index, space) for index in range(inner.get_piece_size())]
     elif hasattr(inner, "convert_ids_to_tokens"):
         pieces = _hugging_face_bytes(inner)
     else:
@@ -42,12 +44,12 @@ def vocabulary_bytes(tokenizer: Any, size: int) -> list[bytes]:
     return (pieces + [b""] * (size - len(pieces)))[:size]
 
 
-def _sentencepiece_bytes(model: Any, index: int) -> bytes:
+def _sentencepiece_bytes(model: Any, index: int, space: str) -> bytes:
     if model.is_byte(index):  # "<0x0A>"
         return bytes([int(model.id_to_piece(index)[1:-1], 16)])
     if model.is_control(index) or model.is_unknown(index) or model.is_unused(index):
         return b""
-    return model.id_to_piece(index).replace("\u2581", " ").encode()
+    return model.id_to_piece(index).replace(space, " ").encode()
 
 
 def _hugging_face_bytes(model: Any) -> list[bytes]:

@@ -38,7 +38,7 @@ from nemo_prm.data.steps import make_program
 from nemo_prm.errors import ServerError
 from nemo_prm.protocols import Verifier
 from nemo_prm.rewards.compose import compose_rewards
-from nemo_prm.serving.client import ModelClient
+from nemo_prm.serving.model_client import ModelClient
 from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_SAVE, CRITIC_TRAIN, PRM, ModelSpec
 from nemo_prm.types import Problem
 

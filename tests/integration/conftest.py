@@ -1,0 +1,36 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Fixtures of the integration tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def tiny_policy_nemo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Megatron GPT policy with random weights, see `make_tiny_policy.py`; ten seconds, once per session."""
+    path = tmp_path_factory.mktemp("tiny_policy") / "policy.nemo"
+    script = Path(__file__).with_name("make_tiny_policy.py")
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    made = subprocess.run(
+        [sys.executable, str(script), str(path)], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert made.returncode == 0 and path.is_file(), made.stderr[-3000:]
+    return path

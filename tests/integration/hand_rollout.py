@@ -1,0 +1,162 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The parts of `test_hand_rollout.py` that need a process of their own, with NeMo and its patches.
+
+    python hand_rollout.py craft FOLDER             policy.nemo, prm.nemo and critic.nemo with known outputs
+    python hand_rollout.py train FOLDER PRM CRITIC  one PPO step against the servers on these ports; prints the data
+
+The PRM's and the critic's output depends on the last token alone: attention and MLP add nothing, so that a position's
+hidden state is its token's embedding, and the scalar head reads it off.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from nemo_prm.megatron import compat
+
+CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
+NEWLINE, EOS = 0, 1  # the embedding dimensions that mark these tokens
+PIECES = ["\n", "print(1)", "print(2)", "x=1", "#c"]
+HIDDEN = 64
+
+
+def config(name: str, *overrides: str):
+    OmegaConf.register_new_resolver("multiply", lambda x, y: x * y, replace=True)
+    OmegaConf.register_new_resolver("int_div", lambda x, y: x // y, replace=True)
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        return compose(name, list(overrides))
+
+
+def craft(folder: Path) -> None:
+    compat.apply()
+    import sentencepiece
+    import torch
+    from lightning.pytorch import Trainer
+    from nemo.collections.nlp.models.language_modeling.megatron_gpt_model import MegatronGPTModel
+    from nemo.collections.nlp.parts.nlp_overrides import NLPDDPStrategy
+    from nemo_aligner.utils.train_script_utils import init_distributed
+    from omegaconf import open_dict
+
+    from nemo_prm.megatron import host
+    from nemo_prm.megatron.prm import MegatronGPTPRM
+
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["x=1 print(1) print(2) #c task"] * 10),
+        model_prefix=str(folder / "tokenizer"),
+        vocab_size=280,
+        model_type="bpe",
+        byte_fallback=True,
+        normalization_rule_name="identity",
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        user_defined_symbols=PIECES,
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    cfg = config("pretrain_policy")
+    cfg.model.update(num_layers=2, hidden_size=HIDDEN, ffn_hidden_size=128, encoder_seq_length=256)
+    cfg.model.update(micro_batch_size=8, global_batch_size=32)  # as train_prm has it: set once per process
+    cfg.model.tokenizer.model = str(folder / "tokenizer.model")
+    torch.manual_seed(1)
+    model = MegatronGPTModel(cfg.model, Trainer(strategy=NLPDDPStrategy(), devices=1, accelerator="cpu", logger=False))
+    init_distributed(model.trainer, model)
+    with open_dict(model.cfg):
+        model.cfg.target = f"{MegatronGPTModel.__module__}.{MegatronGPTModel.__qualname__}"
+    model.save_to(str(folder / "policy.nemo"))
+
+    # the head's weights of the two marked dimensions, from the scores wanted at "\n" (0.8) and at EOS (-2)
+    for name, at_newline, at_eos, elsewhere in (("prm", 0.8, -2.0, 0.3), ("critic", 0.1, 0.1, 0.1)):
+        overrides = [f"policy={folder / 'policy.nemo'}", f"data={folder}", f"output={folder / name}"]
+        cfg = config("train_prm", *overrides, "exp_manager=null")
+        scorer = host.load(cfg, "rm", MegatronGPTPRM).model
+        host.initialise(host.Host(scorer.trainer, scorer, None), cfg)
+        # layer norm turns the one-hot embedding into sqrt(H - 1) at its own dimension, -1 / sqrt(H - 1) at the others
+        own, other = math.sqrt(HIDDEN - 1), -1 / math.sqrt(HIDDEN - 1)
+        wanted = torch.tensor([at_newline - elsewhere, at_eos - elsewhere], dtype=torch.float64)
+        weights = torch.linalg.solve(torch.tensor([[own, other], [other, own]], dtype=torch.float64), wanted)
+        with torch.no_grad():
+            for key, parameter in scorer.named_parameters():
+                if "linear_proj" in key or "linear_fc2" in key or "word_embeddings" in key or "rm_head" in key:
+                    parameter.zero_()
+                if "word_embeddings" in key:
+                    parameter[scorer.tokenizer.text_to_ids("\n")[0], NEWLINE] = 1e3  # large against the norm's epsilon
+                    parameter[scorer.tokenizer.eos_id, EOS] = 1e3
+                if "rm_head.weight" in key:
+                    parameter[0, [NEWLINE, EOS]] = weights.float()
+                if "rm_head.bias" in key:
+                    parameter.fill_(elsewhere)
+        with open_dict(scorer.cfg):
+            scorer.cfg.target = f"{MegatronGPTPRM.__module__}.{MegatronGPTPRM.__qualname__}"
+        scorer.save_to(str(folder / f"{name}.nemo"))
+
+
+def train(folder: Path, prm_port: str, critic_port: str) -> None:
+    compat.apply()
+    import torch
+
+    from nemo_prm.ppo import train_ppo as module
+
+    class FixedActor(module.ProblemActor):
+        """The policy "samples" the two responses of the test; everything else is the real actor."""
+
+        def infer(self, inference_batch: dict) -> dict:
+            eos, ids = self.tokenizer.eos_id, self.tokenizer.text_to_ids
+            prompt = inference_batch["text"][0, : inference_batch["length"][0]].tolist()
+            responses = [ids("x=1\nprint(2)\n#c") + [eos], ids("print(1)\n") + [eos]]
+            assert [len(response) for response in responses] == [6, 3], responses
+            return {
+                "response_tokens": torch.tensor([prompt + row + [eos] * (6 - len(row)) for row in responses]),
+                "response_lengths": torch.tensor([len(prompt) + len(row) for row in responses]),
+                "prompt_lengths": torch.tensor([len(prompt)] * 2),
+                "is_end": torch.tensor([True, True]),
+                "problem_index": torch.tensor([0, 0]),
+            }
+
+    class RecordingTrainer(module.DensePPOTrainer):
+        def generate_rollouts(self):
+            data, metrics, timing = super().generate_rollouts()
+            names = ("advantages", "returns", "values", "mask")
+            recorded = {name: data[name].tolist() for name in names}
+            recorded["metrics"] = {key: value for key, value in metrics.items() if not isinstance(value, dict)}
+            recorded["prompt_length"] = len(self.model.tokenizer.text_to_ids("#c\n"))
+            print("RECORDED " + json.dumps(recorded), flush=True)
+            return data, metrics, timing
+
+    module.ProblemActor, module.DensePPOTrainer = FixedActor, RecordingTrainer
+    cfg = config(
+        "train_ppo",
+        f"policy={folder / 'policy.nemo'}",
+        f"problems={folder / 'problems.jsonl'}",
+        f"output={folder / 'rl'}",
+        f"reward.port={prm_port}",
+        f"critic.port={critic_port}",
+        "trainer.ppo.max_steps=1",
+        "trainer.ppo.normalize_advantages=false",
+        "model.ppo.num_rollout_samples=2",
+        "model.ppo.rollout_micro_batch_size=2",
+        "model.ppo.forward_micro_batch_size=2",
+        "model.micro_batch_size=1",
+        "model.global_batch_size=2",
+        "model.ppo.length_params.max_length=6",
+    )
+    module.train_ppo(cfg)
+
+
+if __name__ == "__main__":
+    {"craft": craft, "train": train}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])

@@ -1,0 +1,116 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""One hand-computed rollout, from tokens to advantages, through the real servers and the real PPO trainer.
+
+The PRM scores 0.8 at a newline and -2 at EOS; the critic says 0.1 everywhere; the policy is its own reference, so the
+KL term is zero; discount 1, GAE lambda 0.95. Two responses:
+
+    failed   "x=1" "\n" "print(2)" "\n" "#c" EOS     3 lines, scores 0.8, 0.8, -2 (clamped to -1)
+        rewards   0, 0.25 * 0.8 / 3, 0, 0.25 * 0.8 / 3, 0, 0.25 * -1 / 3 + 0
+    passed   "print(1)" "\n" EOS                     1 line, score 0.8
+        rewards   0, 0.025 * 0.8 / 1, 1
+
+PSGPO, arXiv 2410.17621, Eq. 3; GAE, arXiv 1506.02438, Eq. 16.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Iterator
+
+import numpy as np
+import pytest
+
+from nemo_prm.config import RewardClientConfig
+from nemo_prm.serving.client import RewardClient
+from servers import Server
+
+pytest.importorskip("torch", reason="the heavy stack is not installed: pip install -c constraints.txt .[nemo]")
+
+DRIVER = Path(__file__).with_name("hand_rollout.py")
+PROBLEM = {
+    "problem_id": "one",
+    "prompt": "#c\n",
+    "tests": [{"kind": "stdio", "stdin": "", "stdout": "1\n"}],
+}
+# the first response token is at position 2 (two prompt tokens), so its action is column 1
+FAILED_ADVANTAGES = [-0.0213682, -0.0224928, -0.0938521, -0.0987917, -0.1741667, -0.1833333]
+PASSED_ADVANTAGES = [0.83125, 0.875, 0.9]
+
+
+def run(*arguments: str, timeout_s: float = 180) -> str:
+    result = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=timeout_s)
+    assert result.returncode == 0, result.stderr[-3000:]
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hand_rollout")
+    run(str(DRIVER), "craft", str(folder))
+    (folder / "problems.jsonl").write_text(json.dumps(PROBLEM) + "\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def ports(models: Path) -> Iterator[tuple[int, int]]:
+    """The reward server and the critic server, started side by side."""
+    commands = {
+        "serve_reward": [f"checkpoint={models / 'prm.nemo'}"],
+        "serve_critic": [
+            f"checkpoint={models / 'critic.nemo'}",
+            f"output={models / 'critic'}",
+            "model.micro_batch_size=1",
+            "model.global_batch_size=2",
+        ],
+    }
+    with ThreadPoolExecutor() as pool, ExitStack() as stack:
+        starting = [
+            pool.submit(Server, models / f"{name}.log", f"scripts/{name}.py", "server.port=0", *arguments)
+            for name, arguments in commands.items()
+        ]
+        servers = [stack.enter_context(future.result()) for future in starting]
+        yield servers[0].port, servers[1].port
+
+
+def test_the_reward_server_pays_every_line_once(ports: tuple[int, int]) -> None:
+    with RewardClient(RewardClientConfig(url=f"http://127.0.0.1:{ports[0]}")) as client:
+        scores = client.score_steps(["#c\n", "#c\n"], ["x=1\nprint(2)\n#c", "print(1)\n"])
+    assert [len(row) for row in scores] == [3, 1]
+    np.testing.assert_allclose(scores[0], [0.8, 0.8, -2.0], atol=1e-5)
+    np.testing.assert_allclose(scores[1], [0.8], atol=1e-5)
+
+
+def test_from_tokens_to_advantages(models: Path, ports: tuple[int, int]) -> None:
+    output = run(str(DRIVER), "train", str(models), *map(str, ports))
+    line = next(line for line in output.splitlines() if line.startswith("RECORDED "))
+    recorded = json.loads(line.removeprefix("RECORDED "))
+    # the host shuffles the rollouts of a step; the failed one has six counted actions
+    failed, passed = sorted(range(2), key=lambda row: -sum(recorded["mask"][row]))
+    assert recorded["mask"][failed] == [0, 1, 1, 1, 1, 1, 1]
+    assert recorded["mask"][passed] == [0, 1, 1, 1, 0, 0, 0]
+    np.testing.assert_allclose(recorded["values"][failed][1:], [0.1] * 6, atol=1e-5)
+    np.testing.assert_allclose(recorded["advantages"][failed][1:], FAILED_ADVANTAGES, atol=2e-5)
+    np.testing.assert_allclose(recorded["advantages"][passed][1:4], PASSED_ADVANTAGES, atol=2e-5)
+    np.testing.assert_allclose(recorded["returns"][failed][1:], np.array(FAILED_ADVANTAGES) + 0.1, atol=2e-5)
+    np.testing.assert_allclose(recorded["returns"][passed][1:4], np.array(PASSED_ADVANTAGES) + 0.1, atol=2e-5)
+    metrics = recorded["metrics"]
+    assert metrics["pass_rate"] == 0.5
+    assert metrics["unknown_outcomes"] == 0
+    assert metrics["lines_per_response"] == 2.0
+    # sums of the two rows: 0.25 * (0.8 + 0.8 - 1) / 3 = 0.05 and 1 + 0.025 * 0.8 = 1.02
+    assert metrics["rewards"] == pytest.approx((0.05 + 1.02) / 2, abs=1e-5)
