@@ -18,7 +18,7 @@ from typing import Any, Sequence
 import torch
 from nemo.utils import logging
 
-from nemo_prm.data.alignment import step_end_tokens
+from nemo_prm.data.alignment import merge_labels, step_end_tokens
 from nemo_prm.errors import DataError
 from nemo_prm.megatron.losses import IGNORE
 from nemo_prm.megatron.vocabulary import vocabulary_bytes
@@ -49,7 +49,7 @@ class PRMDataset(torch.utils.data.Dataset):
                 continue
             labels = [IGNORE] * len(tokens)
             ends = step_end_tokens([*(pieces[token] for token in response_tokens), b""], row.steps, row.response)
-            for label, end in zip(row.labels, ends):
+            for end, label in merge_labels(ends, row.labels).items():
                 labels[len(prompt_tokens) + end] = label
             self.items.append((tokens, labels))
         if rows and not self.items:
