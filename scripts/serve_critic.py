@@ -9,7 +9,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Serve and train the critic, started from the PRM: `python scripts/serve_critic.py checkpoint=prm.nemo output=DIR`."""
+"""Serve and train the critic: `python scripts/serve_critic.py checkpoint=prm.nemo output=runs/critic`."""
 
 from omegaconf import DictConfig
 

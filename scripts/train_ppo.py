@@ -13,6 +13,7 @@
 
 from omegaconf import DictConfig
 
+from nemo_prm.data.problems import load_problems
 from nemo_prm.entry import script
 from nemo_prm.megatron.checkpoint import resolve_nemo
 
@@ -20,6 +21,7 @@ from nemo_prm.megatron.checkpoint import resolve_nemo
 @script()
 def main(cfg: DictConfig) -> None:
     cfg.policy = str(resolve_nemo(cfg.policy))
+    load_problems(cfg.problems, cfg.split, cfg.limit)  # a bad file is found now, not when the stack is imported
     from nemo_prm.megatron import compat
 
     compat.apply()

@@ -11,8 +11,11 @@
 # limitations under the License.
 """Train the PRM on selected labels: `python scripts/train_prm.py data=runs/data output=runs/prm`."""
 
+from pathlib import Path
+
 from omegaconf import DictConfig
 
+from nemo_prm.data.jsonl import read_jsonl
 from nemo_prm.entry import script
 from nemo_prm.megatron.checkpoint import resolve_nemo
 
@@ -20,6 +23,7 @@ from nemo_prm.megatron.checkpoint import resolve_nemo
 @script()
 def main(cfg: DictConfig) -> None:
     cfg.policy = str(resolve_nemo(cfg.policy))
+    next(read_jsonl(Path(cfg.data) / "train.jsonl"), None)  # a wrong folder is found now, not after the imports
     from nemo_prm.megatron import compat
 
     compat.apply()

@@ -19,11 +19,11 @@ LENGTH_SPREAD = 16  # prompts of one batch differ by at most this many tokens: l
 
 
 class Unit(NamedTuple):
-    """Completions `first` to `first + count - 1` of the prompt number `prompt`."""
+    """Completions `first` to `first + rows - 1` of the prompt number `prompt`."""
 
     prompt: int
     first: int
-    count: int
+    rows: int
 
 
 def plan_batches(prompts: Sequence[tuple[int, int]], n: int, max_batch: int) -> list[list[Unit]]:

@@ -12,16 +12,14 @@
 """Completions from a Megatron GPT: batched sampling with a KV cache on Megatron's own forward pass.
 
 NeMo's `generate` is not used: its random numbers depend on what shares the batch, it prefills a prompt once per
-completion, it rotates all cached keys again at every step, and it carries finished rows to the end. This loop makes 2
-to 2.5 times its tokens/s (1 M parameters, 16 to 64 rows, one core). The cache is Megatron's `InferenceParams`, so
-attention and tensor parallelism are the host's.
+completion, and it carries finished rows to the end. The cache is Megatron's `InferenceParams`, so attention and tensor
+parallelism are the host's.
 
 Shape legend: B rows (completions), U distinct prompts, S tokens, V vocabulary.
 """
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -30,20 +28,18 @@ import torch
 from lightning.pytorch import Trainer
 from megatron.core import tensor_parallel as megatron_tensor_parallel
 from megatron.core.inference_params import InferenceParams
-from megatron.core.models.common.embeddings.rotary_pos_embedding import apply_rotary_pos_emb
 from nemo.collections.nlp.models.language_modeling.megatron_gpt_model import MegatronGPTModel
 from nemo.collections.nlp.parts.nlp_overrides import NLPDDPStrategy
 from nemo_aligner.utils.train_script_utils import init_distributed
 from nemo_aligner.utils.utils import load_and_override_model_config, load_from_nemo
 from omegaconf import OmegaConf
 
+from nemo_prm.data.seeds import occurrence_seeds
 from nemo_prm.errors import CheckpointError, PromptTooLongError
 from nemo_prm.megatron.batching import Unit, plan_batches
 from nemo_prm.megatron.checkpoint import check_nemo, has_reward_head
 from nemo_prm.megatron.sampling import sample_tokens, uniforms
 from nemo_prm.megatron.vocabulary import vocabulary_bytes
-from nemo_prm.serving.messages import occurrence_seeds
-from nemo_prm.serving.wire import TOO_LONG
 from nemo_prm.types import Completion, SamplingParams
 
 COMPACT_BELOW = 0.75  # share of unfinished rows below which the finished ones leave the batch (their cache is copied)
@@ -103,7 +99,6 @@ class MegatronGenerator:
         self.tokenizer = model.tokenizer
         self.context = int(model.cfg.encoder_seq_length)  # tokens, prompt and completion together
         self._gpt = model.model
-        cache_rotated_keys(self._gpt)
         self._pieces = vocabulary_bytes(self.tokenizer, self.tokenizer.vocab_size)
         self._device = next(self._gpt.parameters()).device
 
@@ -121,14 +116,14 @@ class MegatronGenerator:
         """Draw `n` completions per prompt, each prompt with a seed of its own.
 
         Returns:
-            Per prompt its completions, or why it was refused. `params.max_new_tokens` is cut to the context.
+            Per prompt its completions, or why it is too long. `params.max_new_tokens` is cut to the context.
         """
         ids = [list(self.tokenizer.text_to_ids(prompt)) for prompt in prompts]
         answers: list[list[Completion] | str] = [[] for _ in prompts]
         fitting = []
         for i, prompt_ids in enumerate(ids):
             if len(prompt_ids) + 1 > self.context:
-                answers[i] = f"{TOO_LONG}: {len(prompt_ids)} tokens leave no room in a context of {self.context}"
+                answers[i] = f"{len(prompt_ids)} tokens leave no room in a context of {self.context}"
             else:
                 fitting.append(i)
         found: dict[tuple[int, int], Completion] = {}
@@ -149,8 +144,8 @@ class MegatronGenerator:
     ) -> dict[tuple[int, int], Completion]:
         """Sample the completions of `units` together: prefill each prompt once, then step by step."""
         device, eos = self._device, self.tokenizer.eos_id
-        keys = [(unit.prompt, unit.first + k) for unit in units for k in range(unit.count)]  # of the B rows
-        source = torch.tensor([u for u, unit in enumerate(units) for _ in range(unit.count)], device=device)
+        keys = [(unit.prompt, unit.first + k) for unit in units for k in range(unit.rows)]  # of the B rows
+        source = torch.tensor([u for u, unit in enumerate(units) for _ in range(unit.rows)], device=device)
         prompt_lengths = torch.tensor([len(ids[unit.prompt]) for unit in units], device=device)
         limits = (prompt_lengths + params.max_new_tokens).clamp(max=self.context)
         shortest, total = int(prompt_lengths.min()), int(limits.max())
@@ -206,31 +201,6 @@ class MegatronGenerator:
         logits = megatron_tensor_parallel.gather_from_tensor_model_parallel_region(output).float()
         logits[:, self.tokenizer.vocab_size :] = -torch.inf  # the vocabulary is padded to a multiple
         return logits
-
-
-def cache_rotated_keys(gpt: Any) -> None:
-    """Let the attention layers of `gpt` cache keys after their rotary embedding; only inference with a cache changes.
-
-    Megatron (0.11 and 0.12, without flash decoding) caches the bare keys and rotates all of them again at every step:
-    half the time of a step at a few hundred tokens.
-    """
-    for layer in gpt.decoder.layers:
-        attention = layer.self_attention
-        attention._adjust_key_value_for_inference = partial(
-            _adjust_rotated, attention, attention._adjust_key_value_for_inference
-        )
-
-
-def _adjust_rotated(
-    attention: Any, adjust: Any, cache: Any, query: Any, key: Any, value: Any, rotary: Any, *args: Any, **kwargs: Any
-) -> Any:
-    if cache is not None and rotary is not None:
-        start, end = cache.sequence_len_offset, cache.sequence_len_offset + key.size(0)
-        query_angles, key_angles = rotary
-        query = apply_rotary_pos_emb(query, query_angles[start:end], config=attention.config)
-        key = apply_rotary_pos_emb(key, key_angles[start:end], config=attention.config)
-        rotary = None  # nothing left to rotate
-    return adjust(cache, query, key, value, rotary, *args, **kwargs)
 
 
 def _keep_rows(cache: Any, rows: torch.Tensor) -> None:

@@ -11,8 +11,8 @@
 # limitations under the License.
 """Setting up the host: a Lightning trainer, a model from a `.nemo`, its optimizer and checkpoint callback.
 
-The steps are those of NeMo-Aligner's example scripts (`examples/nlp/gpt/train_reward_model.py` of release 0.7.0), which
-are not part of its package. Import this module only after `compat.apply()`.
+The steps are those of NeMo-Aligner's example scripts (`examples/nlp/gpt/train_reward_model.py` of release 0.7.0),
+which are not part of its package. Import this module only after `compat.apply()`.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ from nemo_aligner.utils.utils import load_and_override_model_config, load_from_n
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_prm.errors import CheckpointError
-from nemo_prm.metrics import MetricsLogger
 from nemo_prm.megatron.checkpoint import check_nemo, has_reward_head
+from nemo_prm.metrics import MetricsLogger
 
 # keys that the host reads without a default, for checkpoints whose config is shorter than those of its examples
 EXPECTED_KEYS = {
@@ -128,7 +128,9 @@ def publish_nemo(cfg: DictConfig, target: Path) -> None:
         os.replace(source, target)
     torch.distributed.barrier()
     if not target.exists():
-        raise CheckpointError(f"training stopped before its end, so there is no {target} yet: start it again to resume")
+        raise CheckpointError(
+            f"training stopped before its end, so there is no {target} yet: start it again to resume"
+        )
 
 
 class JSONLinesLogger:

@@ -41,7 +41,9 @@ class MegatronGPTPRM(MegatronGPTRegressionRewardModel):
         """Scores and labels, both [micro batch, S], to a scalar."""
         return masked_mse(output_tensor, label_tensor, self.labels_per_micro_batch.to(output_tensor.device))
 
-    def get_loss_and_metrics(self, batch: dict[str, torch.Tensor], forward_only: bool) -> tuple[float, dict[str, float]]:
+    def get_loss_and_metrics(
+        self, batch: dict[str, torch.Tensor], forward_only: bool
+    ) -> tuple[float, dict[str, float]]:
         """One global batch of this data-parallel rank; `labels` float [B, S]."""
         num_labels = (batch["labels"] != IGNORE).sum().float().cuda()
         group = parallel_state.get_data_parallel_group()

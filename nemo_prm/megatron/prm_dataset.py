@@ -55,7 +55,9 @@ class PRMDataset(torch.utils.data.Dataset):
         if rows and not self.items:
             raise DataError(f"all {len(rows)} label rows are longer than the model's context of {max_length} tokens")
         if len(self.items) < len(rows):
-            logging.warning(f"left out {len(rows) - len(self.items)} of {len(rows)} label rows: over {max_length} tokens")
+            logging.warning(
+                f"left out {len(rows) - len(self.items)} of {len(rows)} label rows: over {max_length} tokens"
+            )
 
     def __len__(self) -> int:
         return len(self.items)
@@ -72,8 +74,8 @@ def collate_prm(
     """Pad rows at the end, to the longest or to `length`.
 
     Returns:
-        inputs int64 [B, S], labels float32 [B, S] (IGNORE where unlabelled), lengths int64 [B], position_ids int64
-        [B, S], attention_mask bool [B, 1, S, S] (True = not attended to, as the host has it), loss_mask float32 [B, S].
+        inputs int64 [B, S], labels float32 [B, S] (IGNORE where unlabelled), lengths int64 [B], position_ids
+        int64 [B, S], attention_mask bool [B, 1, S, S] (True = not attended to, as the host has it), loss_mask float32 [B, S].
     """
     length = length or max(len(tokens) for tokens, _ in items)
     inputs = torch.tensor([tokens + [eos_id] * (length - len(tokens)) for tokens, _ in items])

@@ -71,13 +71,17 @@ def train_prm(cfg: DictConfig) -> Path:
         consumed_samples=state["consumed_samples"] if state else 0,
         use_random_sampler=cfg.trainer.rm.train_random_sampler,
     )
-    validation_dataloader = dataloader(
-        dataset=validation_set,
-        consumed_samples=0,
-        use_random_sampler=False,
-        drop_last=False,
-        pad_samples_to_global_batch_size=True,
-    ) if len(validation_set) else []
+    validation_dataloader = (
+        dataloader(
+            dataset=validation_set,
+            consumed_samples=0,
+            use_random_sampler=False,
+            drop_last=False,
+            pad_samples_to_global_batch_size=True,
+        )
+        if len(validation_set)
+        else []
+    )
     if not len(validation_set):
         logging.warning("no validation rows: training without validation, the last checkpoint is the PRM")
         with open_dict(cfg):
@@ -103,7 +107,7 @@ def train_prm(cfg: DictConfig) -> Path:
 
 
 def fit_batch_size(cfg: Any, num_rows: int) -> None:
-    """Shrink the global batch where there are fewer rows than one batch holds, in place; small files must train too."""
+    """Shrink the global batch, in place, where there are fewer rows than one batch holds: small files train too."""
     model_parallel = cfg.model.tensor_model_parallel_size * cfg.model.pipeline_model_parallel_size
     data_parallel = max(cfg.trainer.devices * cfg.trainer.num_nodes // model_parallel, 1)
     if num_rows >= cfg.model.global_batch_size:

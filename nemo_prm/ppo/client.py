@@ -90,9 +90,7 @@ class Communicator(HTTPCommunicator):
 class DenseRewardClient(RemoteGPTRMCriticClient):
     """Critic, PRM and verifier behind the interface that `PPOTrainer` expects of its `rm_critic`."""
 
-    def __init__(
-        self, cfg: DictConfig, problems: Sequence[Problem], tokenizer: Any, verifier: Verifier
-    ) -> None:
+    def __init__(self, cfg: DictConfig, problems: Sequence[Problem], tokenizer: Any, verifier: Verifier) -> None:
         """
         Args:
             cfg: `remote_critic_rm` of `conf/train_ppo.yaml`.
@@ -115,7 +113,7 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
         self.training = super().train(ppo_rollout_data)
         return self.training
 
-    def infer_rm_critic(self, rollout_batch: dict[str, torch.Tensor]) -> "DenseRewardFuture":
+    def infer_rm_critic(self, rollout_batch: dict[str, torch.Tensor]) -> DenseRewardFuture:
         """Ask for everything about one rollout micro batch; returns at once.
 
         Args:

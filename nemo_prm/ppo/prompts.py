@@ -46,10 +46,8 @@ class ProblemPrompts(torch.utils.data.Dataset):
         if not self.items:
             raise DataError(f"all {len(problems)} prompts are longer than {max_prompt_length} tokens")
         if len(self.items) < len(problems):
-            logging.warning(
-                f"left out {len(problems) - len(self.items)} of {len(problems)} prompts: over {max_prompt_length} tokens"
-            )
-
+            left_out = len(problems) - len(self.items)
+            logging.warning(f"left out {left_out} of {len(problems)} prompts: over {max_prompt_length} tokens")
         self.length = len(self.items) * math.ceil(rollouts_per_step / len(self.items))
 
     def __len__(self) -> int:

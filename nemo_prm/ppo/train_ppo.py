@@ -23,7 +23,7 @@ from nemo_aligner.utils import parallel_state
 from nemo_aligner.utils.batch_iterators import get_batch_iterator_cls
 from nemo_aligner.utils.train_script_utils import init_peft
 from nemo_aligner.utils.utils import retrieve_model_state_dict_in_cpu
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig
 
 from nemo_prm.config import SandboxConfig
 from nemo_prm.data.problems import load_problems
@@ -65,9 +65,7 @@ def train_ppo(cfg: DictConfig) -> Path:
         build_dataloader,
         cfg=cfg,
         dataset=prompts,
-        collate_fn=partial(
-            collate_prompts, max_response_length=max_response_length, eos_id=model.tokenizer.eos_id
-        ),
+        collate_fn=partial(collate_prompts, max_response_length=max_response_length, eos_id=model.tokenizer.eos_id),
         load_gbs=False,
     )
     # Lightning counts optimization steps from a loader of global batches; the real one is of prompts

@@ -56,7 +56,9 @@ class DensePPOTrainer(PPOTrainer):
         """Means over the step's rollouts of all data-parallel ranks; NaN where nothing is known."""
         totals = self.rm_critic.take_totals()
         names = sorted(totals)
-        summed = torch.tensor([float(totals[name]) for name in names], dtype=torch.float64, device=torch.cuda.current_device())
+        summed = torch.tensor(
+            [float(totals[name]) for name in names], dtype=torch.float64, device=torch.cuda.current_device()
+        )
         torch.distributed.all_reduce(summed, group=parallel_state.get_data_parallel_group())
         totals = dict(zip(names, summed.tolist()))
         known, responses = totals["known"], totals["responses"]

@@ -82,9 +82,7 @@ def serve_critic(cfg: DictConfig, server: ServerConfig) -> None:
         cfg=cfg.trainer.ppo,
         model=loaded.model,
         logger=loaded.logger,
-        tokenize_func=partial(
-            tokenize_batch, tokenizer=loaded.model.tokenizer, max_len=cfg.model.encoder_seq_length
-        ),
+        tokenize_func=partial(tokenize_batch, tokenizer=loaded.model.tokenizer, max_len=cfg.model.encoder_seq_length),
         gbs=cfg.model.global_batch_size,
         model_forward_micro_batch_size=cfg.model.forward_micro_batch_size,
         **optimization,

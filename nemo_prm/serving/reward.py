@@ -143,19 +143,20 @@ class LineScorer:
         for request in requests:
             rows = slice(start, start + request.tokens.shape[0])
             start, width = rows.stop, request.tokens.shape[1] - 1
-
-            def fit(array: NDArray[np.float32], fill: float) -> NDArray[np.float32]:
-                cut = array[rows, :width]
-                return np.pad(cut, ((0, 0), (0, width - cut.shape[1])), constant_values=fill)
-
             answers.append(
                 {
-                    "line_rewards": fit(line_rewards, 0.0),
-                    "line_scores": fit(line_scores, float("nan")),
+                    "line_rewards": _fit(line_rewards[rows], width, 0.0),
+                    "line_scores": _fit(line_scores[rows], width, float("nan")),
                     "num_lines": num_lines[rows].reshape(-1, 1),
                 }
             )
         return answers
+
+
+def _fit(array: NDArray[np.float32], width: int, fill: float) -> NDArray[np.float32]:
+    """Cut or pad the columns of [B, any] to `width`."""
+    cut = array[:, :width]
+    return np.pad(cut, ((0, 0), (0, width - cut.shape[1])), constant_values=fill)
 
 
 def serve_reward(cfg: DictConfig, server: ServerConfig) -> None:

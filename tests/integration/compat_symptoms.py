@@ -88,6 +88,14 @@ def sdpa_core_attention() -> None:
         torch.distributed.destroy_process_group()
 
 
+def cache_rotated_keys() -> None:
+    from megatron.core.transformer.attention import Attention
+
+    source = inspect.getsource(Attention.forward)
+    cached, rotated = source.index("_adjust_key_value_for_inference("), source.index("apply_rotary_pos_emb(")
+    assert rotated < cached, "keys are rotated after they are cached"
+
+
 def pytorch_container_version() -> None:
     import re
 

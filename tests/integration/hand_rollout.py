@@ -148,6 +148,7 @@ def train(folder: Path, prm_port: str, critic_port: str) -> None:
         f"critic.port={critic_port}",
         "trainer.ppo.max_steps=1",
         "trainer.ppo.normalize_advantages=false",
+        "trainer.ppo.gae_lambda=0.95",
         "model.ppo.num_rollout_samples=2",
         "model.ppo.rollout_micro_batch_size=2",
         "model.ppo.forward_micro_batch_size=2",

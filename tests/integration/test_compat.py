@@ -55,7 +55,7 @@ def test_without_the_patch_its_symptom_is_there(symptoms: dict[str, str | None],
 def patched() -> dict[str, str | None]:
     """The same symptoms in a process with all patches applied."""
     program = (
-        "import json, sys; sys.path.insert(0, sys.argv[1]); from nemo_prm.megatron import compat; applied = compat.apply();"
+        "import sys; sys.path.insert(0, sys.argv[1]); from nemo_prm.megatron import compat; applied = compat.apply();"
         "import compat_symptoms as s; sys.argv[1:] = applied; s.main()"
     )
     result = subprocess.run([sys.executable, "-c", program, str(HERE)], capture_output=True, text=True, timeout=300)
@@ -65,7 +65,13 @@ def patched() -> dict[str, str | None]:
 
 # What the symptom scripts of these patches reach for is the unpatched class or the library's own state; the patched
 # behaviour is asserted by the tests of training, saving and serving.
-CHECKED_ELSEWHERE = {"adam_step_in_group", "checkpoint_write_item", "sdpa_core_attention", "dense_ppo_rewards"}
+CHECKED_ELSEWHERE = {
+    "adam_step_in_group",
+    "cache_rotated_keys",
+    "checkpoint_write_item",
+    "dense_ppo_rewards",
+    "sdpa_core_attention",
+}
 
 
 @ON_CPU

@@ -34,10 +34,10 @@ from typing import Iterator
 
 import numpy as np
 import pytest
+from servers import Server
 
 from nemo_prm.config import RewardClientConfig
 from nemo_prm.serving.client import RewardClient
-from servers import Server
 
 pytest.importorskip("torch", reason="the heavy stack is not installed: pip install -c constraints.txt .[nemo]")
 

@@ -42,9 +42,9 @@ def test_every_completion_is_planned_once_within_the_limits() -> None:
         n, max_batch = rng.randint(1, 20), rng.randint(1, 16)
         lengths = {i: rng.randint(1, 80) for i in range(rng.randint(0, 12))}
         batches = plan_batches(list(lengths.items()), n, max_batch)
-        planned = [(u.prompt, u.first + k) for batch in batches for u in batch for k in range(u.count)]
+        planned = [(u.prompt, u.first + k) for batch in batches for u in batch for k in range(u.rows)]
         assert sorted(planned) == [(i, j) for i in lengths for j in range(n)]
         for batch in batches:
-            assert 0 < sum(unit.count for unit in batch) <= max_batch
+            assert 0 < sum(unit.rows for unit in batch) <= max_batch
             spread = [lengths[unit.prompt] for unit in batch]
             assert max(spread) - min(spread) <= LENGTH_SPREAD

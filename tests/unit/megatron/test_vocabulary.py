@@ -32,7 +32,9 @@ from nemo_prm.megatron.vocabulary import vocabulary_bytes  # noqa: E402
 from nemo_prm.rewards.lines import line_ends, newline_table  # noqa: E402
 
 TEXTS = [f"def f{i}(xs):\n    # step {i}\n\n    return [x + {i} for x in xs]\n" for i in range(200)]
-LINES = st.lists(st.sampled_from(["x = 1", "    return x", "# \u00e4\U0001f600", "", " ", "\t", "'''", "a\r"]), max_size=8)
+LINES = st.lists(
+    st.sampled_from(["x = 1", "    return x", "# \u00e4\U0001f600", "", " ", "\t", "'''", "a\r"]), max_size=8
+)
 
 
 def sentencepiece_tokenizer(**options):

@@ -1,0 +1,157 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The served models behind the protocols of the light side: the policy and the process reward model."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any, NamedTuple, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+import nemo_prm
+from nemo_prm.config import GeneratorConfig, RewardClientConfig
+from nemo_prm.data.seeds import occurrence_seeds
+from nemo_prm.errors import GeneratorError, PromptTooLongError, RequestError, ServerError
+from nemo_prm.serving.messages import GenerationRequest, decode_completions, encode_generation_request
+from nemo_prm.serving.model_client import ModelClient
+from nemo_prm.serving.wire import GENERATION, PRM, TOO_LONG, Arrays, encode_text
+from nemo_prm.types import Completion, SamplingParams
+
+MAX_ROWS = 512  # completions in one request: bounds how long one takes
+
+
+class GenerationClient:
+    """The policy behind `scripts/serve_generation.py`; a `nemo_prm.protocols.Generator`."""
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        self.name = f"nemo-prm-generation/{nemo_prm.__version__}"
+        self._config = config
+        self._client = ModelClient(GENERATION, config, GeneratorError, "scripts/serve_generation.py")
+
+    def generate(self, prompts: Sequence[str], n: int, params: SamplingParams, seed: int) -> list[list[Completion]]:
+        """Draw `n` completions per prompt; see `nemo_prm.protocols.Generator`.
+
+        Raises:
+            PromptTooLongError: prompts that fill the policy's context; the others were generated in vain.
+            GeneratorError: anything else.
+        """
+        seeds = occurrence_seeds(prompts, seed)
+        size = max(1, min(self._config.batch_size, MAX_ROWS // max(n, 1)))
+        answers: list[list[Completion] | str] = []
+        for start in range(0, len(prompts), size):
+            part = slice(start, start + size)
+            try:
+                inputs = encode_generation_request(GenerationRequest(list(prompts[part]), n, params, seeds[part]))
+                answers += decode_completions(self._client.infer(inputs))
+            except RequestError as error:
+                raise GeneratorError(f"{self._config.url} refused the request: {error}") from error
+        refused = {i: answer for i, answer in enumerate(answers) if isinstance(answer, str)}
+        if refused:
+            first, reason = next(iter(refused.items()))
+            message = f"{len(refused)} of {len(prompts)} prompts were refused, the first is number {first}: {reason}"
+            if all(answer.startswith(TOO_LONG) for answer in refused.values()):
+                raise PromptTooLongError(message, list(refused))
+            raise GeneratorError(message)
+        return [answer for answer in answers if not isinstance(answer, str)]
+
+    def close(self) -> None:
+        """Stop waiting for the server; call it always."""
+        self._client.close()
+
+    def __enter__(self) -> GenerationClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class LineScores(NamedTuple):
+    """Answer of the `prm` model; column t - 1 belongs to token t.
+
+    Attributes:
+        line_rewards: float32 [B, S-1], score over number of lines at the token that ends a line, else 0.
+        line_scores: float32 [B, S-1], raw score at the token that ends a line, else NaN.
+        num_lines: int64 [B].
+    """
+
+    line_rewards: NDArray[np.float32]
+    line_scores: NDArray[np.float32]
+    num_lines: NDArray[np.int64]
+
+
+class RewardClient:
+    """The process reward model behind `scripts/serve_reward.py`; a `nemo_prm.protocols.StepScorer`."""
+
+    def __init__(self, config: RewardClientConfig) -> None:
+        self._config = config
+        self._client = ModelClient(PRM, config, ServerError, "scripts/serve_reward.py")
+
+    def score_tokens(self, tokens: ArrayLike, sequence_lengths: ArrayLike, prompt_lengths: ArrayLike) -> LineScores:
+        """Score token sequences.
+
+        Args:
+            tokens: int64 [B, S], padded with any token of the vocabulary.
+            sequence_lengths: int64 [B], prompt and response in tokens, without padding.
+            prompt_lengths: int64 [B], in tokens.
+        """
+        ids = np.ascontiguousarray(tokens, dtype=np.int64)
+        lengths = [np.asarray(x, dtype=np.int64).reshape(-1, 1) for x in (sequence_lengths, prompt_lengths)]
+        answers = [
+            self._infer(
+                {"tokens": ids[part], "sequence_lengths": lengths[0][part], "prompt_lengths": lengths[1][part]}
+            )
+            for part in self._parts(len(ids))
+        ]
+        rewards, scores, counts = (
+            np.concatenate([answer[name] for answer in answers])
+            for name in ("line_rewards", "line_scores", "num_lines")
+        )
+        return LineScores(rewards, scores, counts.reshape(-1))
+
+    def score_steps(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[float]]:
+        """Raw scores of the lines of each response; lines that end in the same token have one score together."""
+        rows: list[list[float]] = []
+        for part in self._parts(len(responses)):
+            texts = {"prompts": encode_text(prompts[part], "prompt"), "responses": encode_text(responses[part])}
+            answer = self._infer(texts)
+            for scores, count in zip(answer["line_scores"], answer["num_lines"].reshape(-1)):
+                found = scores[~np.isnan(scores)].tolist()
+                if len(found) != count:
+                    raise ServerError(f"{self._config.url} gave {len(found)} scores for {count} lines")
+                rows.append(found)
+        return rows
+
+    def _infer(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        try:
+            return self._client.infer(inputs)
+        except RequestError as error:
+            raise ServerError(f"{self._config.url} refused the request: {error}") from error
+
+    def _parts(self, count: int) -> list[slice]:
+        size = self._config.batch_size
+        return [slice(start, start + size) for start in range(0, count, size)]
+
+    def close(self) -> None:
+        """Stop waiting for the server; call it always."""
+        self._client.close()
+
+    def __enter__(self) -> RewardClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,168 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The requests and answers of every served model as Python values: checked, encoded and decoded in one place.
+
+Triton itself refuses an input that is missing, of another dtype or of another shape; the checks here are about values.
+Shape legend: B sequences, S tokens (padded), n completions per prompt.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple, Sequence, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_prm.errors import RequestError
+from nemo_prm.serving.wire import Arrays, decode_text, encode_text
+from nemo_prm.types import Completion, FinishReason, SamplingParams
+
+
+class GenerationRequest(NamedTuple):
+    """One request to the `generation` model; one seed per prompt."""
+
+    prompts: list[str]
+    n: int
+    params: SamplingParams
+    seeds: list[int]
+
+
+def encode_generation_request(request: GenerationRequest) -> dict[str, NDArray[Any]]:
+    """The inputs of the `generation` model, [B, 1] each."""
+    prompts, n, params, seeds = request
+    size = (len(prompts), 1)
+    return {
+        "prompts": encode_text(prompts, "prompt"),
+        "n": np.full(size, n, dtype=np.int64),
+        "temperature": np.full(size, params.temperature, dtype=np.float32),
+        "top_p": np.full(size, params.top_p, dtype=np.float32),
+        "top_k": np.full(size, params.top_k, dtype=np.int64),
+        "max_new_tokens": np.full(size, params.max_new_tokens, dtype=np.int64),
+        "seed": np.array(seeds, dtype=np.int64).reshape(size),
+    }
+
+
+def decode_generation_request(inputs: Arrays, max_completions: int = 1024) -> GenerationRequest:
+    """Read and check the inputs of the `generation` model.
+
+    Raises:
+        RequestError: a value that cannot be sampled with; names the input and the value.
+    """
+
+    def scalar(name: str) -> Any:
+        values = np.unique(inputs[name])
+        if values.size != 1:
+            raise RequestError(f"{name} must be the same for all prompts of a request, got {values[:4].tolist()}")
+        return values[0].item()
+
+    def require(name: str, value: Any, good: bool, what: str) -> None:
+        if not good:
+            raise RequestError(f"{name} must be {what}, got {value}")
+
+    n, top_k, max_new_tokens = scalar("n"), scalar("top_k"), scalar("max_new_tokens")
+    temperature, top_p = scalar("temperature"), scalar("top_p")
+    require("n", n, 1 <= n <= max_completions, f"between 1 and {max_completions}")
+    require("temperature", temperature, np.isfinite(temperature) and temperature >= 0, "a finite number of at least 0")
+    require("top_p", top_p, 0 < top_p <= 1, "in (0, 1]")
+    require("top_k", top_k, top_k >= 0, "at least 0 (0 switches the filter off)")
+    require("max_new_tokens", max_new_tokens, max_new_tokens >= 1, "at least 1")
+    prompts = [row[0] for row in decode_text(inputs["prompts"], "prompt")]
+    empty = [i for i, prompt in enumerate(prompts) if not prompt]
+    if empty:
+        raise RequestError(f"prompt {empty[0]} is empty")
+    params = SamplingParams(temperature, top_p, top_k, max_new_tokens)
+    return GenerationRequest(prompts, n, params, inputs["seed"].reshape(-1).tolist())
+
+
+def encode_completions(answers: Sequence[Sequence[Completion] | str], n: int) -> dict[str, NDArray[Any]]:
+    """The outputs of the `generation` model.
+
+    Args:
+        answers: per prompt its `n` completions, or the reason why it was refused.
+        n: completions per prompt.
+    """
+    nothing = [Completion("", 0, "length")] * n
+    rows = [nothing if isinstance(answer, str) else answer for answer in answers]
+    return {
+        "texts": encode_text([[c.text for c in row] for row in rows]),
+        "num_tokens": np.array([[c.num_tokens for c in row] for row in rows], dtype=np.int64),
+        "finish_reasons": encode_text([[c.finish_reason for c in row] for row in rows]),
+        "errors": encode_text([answer if isinstance(answer, str) else "" for answer in answers]),
+    }
+
+
+def decode_completions(outputs: Arrays) -> list[list[Completion] | str]:
+    """The inverse of `encode_completions`."""
+    texts, reasons = decode_text(outputs["texts"]), decode_text(outputs["finish_reasons"])
+    answers: list[list[Completion] | str] = []
+    for row, (error,) in enumerate(decode_text(outputs["errors"])):
+        if error:
+            answers.append(error)
+            continue
+        lengths = outputs["num_tokens"][row].tolist()
+        rows = zip(texts[row], lengths, reasons[row])
+        answers.append([Completion(text, length, cast(FinishReason, reason)) for text, length, reason in rows])
+    return answers
+
+
+class ScoreRequest(NamedTuple):
+    """Tokens to score: `tokens` int64 [B, S], `sequence_lengths` and `prompt_lengths` int64 [B] (prompt included)."""
+
+    tokens: NDArray[np.int64]
+    sequence_lengths: NDArray[np.int64]
+    prompt_lengths: NDArray[np.int64]
+
+
+def decode_score_request(inputs: Arrays, vocab_size: int, max_length: int) -> ScoreRequest | list[tuple[str, str]]:
+    """Read and check the inputs of the `prm` model.
+
+    Args:
+        inputs: `tokens`, `sequence_lengths` and `prompt_lengths`, or `prompts` and `responses`.
+        vocab_size: ids run from 0 to `vocab_size - 1`; padding must keep to it too.
+        max_length: longest sequence the model takes, in tokens.
+
+    Returns:
+        The tokens, or the pairs of prompt and response (still to be tokenised).
+
+    Raises:
+        RequestError: a combination or a value that cannot be scored; names the row and the value.
+    """
+    token_inputs, text_inputs = {"tokens", "sequence_lengths", "prompt_lengths"}, {"prompts", "responses"}
+    given = set(inputs)
+    if given == text_inputs:
+        prompts, responses = (decode_text(inputs[name], name[:-1]) for name in ("prompts", "responses"))
+        return [(prompt, response) for (prompt,), (response,) in zip(prompts, responses)]
+    if given != token_inputs:
+        raise RequestError(
+            f"inputs must be {sorted(token_inputs)} or {sorted(text_inputs)}, got {sorted(given) or 'none'}"
+        )
+    tokens = inputs["tokens"]
+    totals, prompts_ = inputs["sequence_lengths"].reshape(-1), inputs["prompt_lengths"].reshape(-1)
+    bad = np.flatnonzero((tokens < 0).any(axis=1) | (tokens >= vocab_size).any(axis=1))
+    if bad.size:
+        row = tokens[bad[0]]
+        value = row[(row < 0) | (row >= vocab_size)][0]
+        raise RequestError(f"tokens of row {bad[0]} must lie in [0, {vocab_size}), got {value}")
+    longest = min(tokens.shape[1], max_length)
+    bad = np.flatnonzero((totals < 2) | (totals > longest))
+    if bad.size:
+        raise RequestError(
+            f"sequence_lengths of row {bad[0]} must lie in [2, {longest}] (S = {tokens.shape[1]}, the model takes "
+            f"{max_length} tokens), got {totals[bad[0]]}"
+        )
+    bad = np.flatnonzero((prompts_ < 1) | (prompts_ > totals))
+    if bad.size:
+        raise RequestError(
+            f"prompt_lengths of row {bad[0]} must lie in [1, sequence_lengths = {totals[bad[0]]}], "
+            f"got {prompts_[bad[0]]}"
+        )
+    return ScoreRequest(tokens, totals, prompts_)

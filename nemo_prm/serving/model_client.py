@@ -1,0 +1,199 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Asks one served model over HTTP: time-outs, retries with back-off, and one clear last error.
+
+The messages are encoded and decoded by `tritonclient`, on which PyTriton's own client is built; the transport is the
+standard library's. PyTriton's client takes its server, gRPC and 0.7 s along when imported, waits five minutes for a
+server that is not there, and keeps connections that do not survive a restart of the server. tritonclient's transport
+must not be shared between threads and leaves an event loop with two file descriptors behind in every thread that
+used it. Here each attempt opens a connection of its own (well under a millisecond on loopback), so that a client may
+be used from any thread.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from http.client import HTTPConnection, HTTPException, HTTPSConnection
+from types import TracebackType
+from typing import Any, NoReturn
+from urllib.parse import urlsplit
+
+from numpy.typing import NDArray
+
+from nemo_prm.config import GeneratorConfig, RewardClientConfig
+from nemo_prm.errors import ConfigError, NemoPrmError, RequestError, ServerError
+from nemo_prm.serving.wire import TOKEN_HEADER, Arrays, ModelSpec, resolve_token
+
+MAX_SERVER_FAULTS = 3  # answers of the kind "internal error" before the client gives up
+LAST_DELAY_S = 2.0
+LENGTH_HEADER = "Inference-Header-Content-Length"  # bytes of JSON before the binary tensors
+
+
+class _HTTPError(Exception):
+    """The server answered, with a status other than 200."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class ModelClient:
+    """Asks one served model; every failure ends in `error`, within the time-outs of `config`."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        config: GeneratorConfig | RewardClientConfig,
+        error: type[NemoPrmError] = ServerError,
+        script: str = "",
+    ) -> None:
+        """Prepare a client; connects to nothing yet.
+
+        Args:
+            spec: the model to ask.
+            config: address, token and time-outs in seconds.
+            error: class of the last error.
+            script: the script that starts this server, for the message.
+        """
+        parts = urlsplit(config.url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ConfigError(f"url must look like http://127.0.0.1:5560, got {config.url!r}")
+        self.spec, self.config = spec, config
+        self._address, self._path = parts.netloc, parts.path.rstrip("/")
+        self._connection_class = HTTPSConnection if parts.scheme == "https" else HTTPConnection
+        self._error, self._script = error, script
+        self._answered = False  # whether the server was there before
+        self._closed = threading.Event()
+
+    def infer(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
+        """Send one request and wait for its answer.
+
+        Raises:
+            RequestError: the server refuses this request (it would refuse it again).
+            NemoPrmError: of the class given; the server is not there, or lost, or failed, or took too long.
+        """
+        start = time.monotonic()
+        deadline = start + self.config.timeout_s
+        body, headers = self._encode(inputs)
+        lost_since, delay, faults = None, 0.1, 0
+        while True:
+            patience = self.config.reconnect_timeout_s if self._answered else self.config.connect_timeout_s
+            remaining = max(deadline - time.monotonic(), 0.1)
+            advice = f"is it running ({self._script}), and is the url right?"
+            try:
+                outputs = self._attempt(body, headers, remaining, min(patience, remaining))
+                self._answered = True
+                return outputs
+            except _HTTPError as error:
+                last: Exception = error
+                cause = str(error)
+                if error.status in (401, 403):
+                    self._fail(start, f"it refused the access token: {cause}", "set NEMO_PRM_TOKEN to the server's")
+                if error.status == 400 and "unknown model" not in cause and "not ready" not in cause:
+                    raise RequestError(cause) from error
+                if error.status >= 500 and error.status != 503:
+                    faults += 1
+                if faults >= MAX_SERVER_FAULTS:
+                    self._fail(start, cause, "see the server's log", error)
+            except (OSError, HTTPException) as error:  # refused, reset, closed, timed out
+                last, cause = error, _describe(error)
+                if self._answered and isinstance(error, TimeoutError):
+                    advice = f"it is busy or stuck, or timeout_s = {self.config.timeout_s:g} is short"
+            now = time.monotonic()
+            lost_since = lost_since if lost_since is not None else now
+            if now + delay > deadline or now + delay - lost_since > patience:
+                self._fail(start, cause, advice, last)
+            if self._closed.wait(delay):
+                raise self._error(f"the client of {self.config.url} was closed")
+            delay = min(2 * delay, LAST_DELAY_S)
+
+    def _encode(self, inputs: Arrays) -> tuple[bytes, dict[str, str]]:
+        try:
+            from tritonclient.http import InferenceServerClient, InferInput
+            from tritonclient.utils import np_to_triton_dtype
+        except ImportError as error:
+            raise self._error(f"a client needs tritonclient ({error}): pip install 'tritonclient[http]'") from error
+        tensors = []
+        for name, array in inputs.items():
+            tensor = InferInput(name, list(array.shape), np_to_triton_dtype(array.dtype))
+            tensor.set_data_from_numpy(array)
+            tensors.append(tensor)
+        body, json_length = InferenceServerClient.generate_request_body(tensors)
+        headers = {"Content-Type": "application/octet-stream"}
+        if json_length is not None:
+            headers[LENGTH_HEADER] = str(json_length)
+        token = resolve_token(self.config.token)
+        if token:
+            headers[TOKEN_HEADER] = token
+        return body, headers
+
+    def _attempt(
+        self, body: bytes, headers: dict[str, str], timeout_s: float, connect_timeout_s: float
+    ) -> dict[str, NDArray[Any]]:
+        from tritonclient.http import InferenceServerClient
+
+        if self._closed.is_set():
+            raise self._error(f"the client of {self.config.url} was closed")
+        connection = self._connection_class(self._address, timeout=connect_timeout_s)
+        try:
+            connection.connect()
+            connection.sock.settimeout(timeout_s)
+            connection.request("POST", f"{self._path}/v2/models/{self.spec.name}/infer", body, headers)
+            response = connection.getresponse()
+            content = response.read()
+        finally:
+            connection.close()
+        if response.status != 200:
+            raise _HTTPError(response.status, _error_message(response.status, content))
+        json_length = response.headers.get(LENGTH_HEADER)
+        result = InferenceServerClient.parse_response_body(
+            content, header_length=int(json_length) if json_length is not None else None
+        )
+        outputs = {output.name: result.as_numpy(output.name) for output in self.spec.outputs}
+        missing = [name for name, array in outputs.items() if array is None]
+        if missing:
+            raise self._error(f"{self.config.url} answered without {missing}; is it another version of the server?")
+        return outputs
+
+    def _fail(self, start: float, cause: str, advice: str, error: BaseException | None = None) -> NoReturn:
+        seconds = time.monotonic() - start
+        raise self._error(
+            f"no answer from model {self.spec.name} at {self.config.url} after {seconds:.1f} s: {cause}; {advice}"
+        ) from error
+
+    def close(self) -> None:
+        """End waiting and retrying; requests in flight end at their time-out."""
+        self._closed.set()
+
+    def __enter__(self) -> ModelClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _error_message(status: int, content: bytes) -> str:
+    """Triton answers errors as {"error": message}; what stands in front of it (a proxy) may not."""
+    try:
+        return str(json.loads(content)["error"])
+    except (ValueError, KeyError, TypeError):
+        return f"HTTP status {status}: {content[:200].decode(errors='replace')}"
+
+
+def _describe(error: BaseException) -> str:
+    if isinstance(error, TimeoutError):
+        return "timed out"
+    return getattr(error, "strerror", None) or str(error) or type(error).__name__

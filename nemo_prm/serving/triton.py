@@ -1,0 +1,304 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Triton as a child process: what it needs before it starts, how it starts, and that it never outlives its server."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import logging
+import os
+import socket
+import subprocess
+import sys
+import sysconfig
+import tempfile
+import time
+from ctypes.util import find_library
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Callable, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_prm.config import ServerConfig
+from nemo_prm.errors import ServerError
+from nemo_prm.serving.watchdog import clean, processes_from
+from nemo_prm.serving.wire import ModelSpec, resolve_token
+
+START_TIMEOUT_S = 60.0
+MAX_SOCKET_PATH = 107  # of a Unix socket on Linux, in bytes
+PROTECTED_ENDPOINTS = (  # by the token; health stays open, so that probes need none
+    "inference",
+    "metadata",
+    "model-config",
+    "model-repository",
+    "shared-memory",
+    "statistics",
+    "trace",
+    "logging",
+)
+ERROR_OUTPUT = "__error__"
+# Appended to the model file that PyTriton runs inside Triton. Without it an exception fails every request of a batch,
+# its message buried in two tracebacks; with it one request is answered with its own message. An output of the name
+# ERROR_OUTPUT, [1, 2] bytes, holds "request" or "server" and the message. Seen with PyTriton 0.7.0.
+PROXY_ADDITION = f'''
+
+_wrap_response_of_pytriton = _wrap_response
+
+
+def _wrap_response(response, requested_outputs_names, model_outputs_dict):
+    if response.data is None or "{ERROR_OUTPUT}" not in response.data:
+        return _wrap_response_of_pytriton(response, requested_outputs_names, model_outputs_dict)
+    fault, message = (item.decode("utf-8") for item in response.data["{ERROR_OUTPUT}"].reshape(-1))
+    code = pb_utils.TritonError.INVALID_ARG if fault == "request" else pb_utils.TritonError.INTERNAL
+    return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(message, code))
+'''.encode()
+
+
+def error_response(fault: str, message: str) -> dict[str, NDArray[Any]]:
+    """The answer to one request that failed; `fault` is "request" (HTTP 400) or "server" (HTTP 500)."""
+    array = np.empty((1, 2), dtype=object)
+    array[0] = [fault.encode(), message.encode("utf-8", errors="replace")]
+    return {ERROR_OUTPUT: array}
+
+
+def python_library() -> Path | None:
+    """This interpreter's shared library, which Triton's Python back end loads; None where it has none.
+
+    Without help the back end takes the first `libpython3.X` the loader finds: another build of the same version
+    imports this environment's packages and fails in the standard library ("RLock has no attribute
+    _recursion_count").
+    """
+    name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
+    roots = [
+        Path(sysconfig.get_config_var("LIBDIR") or "/"),
+        *(Path(sys.base_prefix, lib) for lib in ("lib", "lib64")),
+    ]
+    multiarch = sysconfig.get_config_var("MULTIARCH") or ""
+    for directory in (path for root in roots for path in (root, root / multiarch)):
+        if (directory / name).exists():
+            return directory / name
+    return None
+
+
+def use_python_library() -> None:
+    """Put this interpreter's shared library on the loader's path of the child processes.
+
+    Raises:
+        ServerError: there is none, here or in the system.
+    """
+    library = python_library()
+    if library is None:
+        version = f"{sys.version_info.major}.{sys.version_info.minor}"
+        if find_library(f"python{version}"):
+            return  # the system's, of the same version: the best there is
+        raise ServerError(
+            f"Triton's Python back end needs libpython{version}.so.1.0, and {sys.executable} comes without it; use a "
+            f"Python built with --enable-shared, or install the system's libpython{version} package"
+        )
+    paths = [path for path in os.environ.get("LD_LIBRARY_PATH", "").split(":") if path]
+    if str(library.parent) not in paths:
+        os.environ["LD_LIBRARY_PATH"] = ":".join([str(library.parent), *paths])
+
+
+def check_address(config: ServerConfig) -> None:
+    """Check that the server may and can listen; call it before anything slow. Port 0 is replaced by a free one.
+
+    Does nothing on ranks other than 0, which do not listen.
+
+    Raises:
+        ServerError: the port is taken, the address is not this machine's, or it is open to others without a token.
+    """
+    ranks = [os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ]
+    if ranks and ranks[0] != "0":  # torchrun, else Lightning's own launcher, else srun
+        return
+    try:
+        address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
+    except socket.gaierror as error:
+        raise ServerError(f"host {config.host!r} has no address on this machine: {error.strerror}") from error
+    if not ipaddress.ip_address(address[4][0]).is_loopback and not resolve_token(config.token):
+        raise ServerError(
+            f"host {config.host} can be reached from other machines, so a token is needed: set NEMO_PRM_TOKEN or "
+            "server.token, or listen on 127.0.0.1"
+        )
+    with socket.socket(address[0], socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address[4])
+            probe.listen()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                raise ServerError(
+                    f"port {config.port} is taken on {config.host}; end the process that listens there, or choose "
+                    "another with server.port=..."
+                ) from error
+            raise ServerError(f"cannot listen on {config.host}:{config.port}: {error.strerror}") from error
+        config.port = probe.getsockname()[1]
+
+
+class TritonProcess:
+    """Triton with models bound; a context manager that ends it, its stubs and its files whatever happens.
+
+    Must be entered in the main thread: the kernel's death signal that PyTriton asks for is tied to the thread that
+    starts Triton.
+    """
+
+    def __init__(self, config: ServerConfig) -> None:
+        self.config = config
+        self.url = f"http://{config.host}:{config.port}"
+        self._bindings: list[tuple[ModelSpec, Callable[..., Any], Any]] = []
+        self._triton: Any = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
+
+    def bind(self, spec: ModelSpec, infer: Callable[..., Any], model_config: Any) -> None:
+        """Serve `infer` (PyTriton's signature: a list of requests) as `spec` when entered."""
+        self._bindings.append((spec, infer, model_config))
+
+    def __enter__(self) -> TritonProcess:
+        from pytriton.model_config import Tensor
+        from pytriton.triton import Triton, TritonConfig
+
+        use_python_library()
+        if not self.config.verbose:
+            logging.getLogger("pytriton").setLevel(logging.ERROR)
+        self._directory = _make_directory([spec.name for spec, *_ in self._bindings])
+        self._watchdog = _start_watchdog(self._directory)
+        try:
+            self._triton = Triton(
+                config=TritonConfig(
+                    http_address=self.config.host,
+                    http_port=self.config.port,
+                    allow_grpc=False,
+                    allow_metrics=False,
+                    exit_timeout_secs=self.config.drain_s,
+                    log_file=None if self.config.verbose else self._directory / "triton.log",
+                ),
+                workspace=self._directory / "workspace",
+                **_security(resolve_token(self.config.token)),
+            )
+            for spec, infer, model_config in self._bindings:
+                inputs, outputs = (
+                    [Tensor(name=t.name, dtype=t.dtype, shape=t.shape, optional=t.optional) for t in tensors]
+                    for tensors in (spec.inputs, spec.outputs)
+                )
+                self._triton.bind(spec.name, infer, inputs, outputs, config=model_config)
+            for model in self._triton._model_manager.models:
+                _answer_errors_one_by_one(model)
+            self._start()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def _start(self) -> None:
+        """`Triton.run()`, but a Triton that dies while it starts is noticed at once and not after two minutes."""
+        self._triton._run_server()
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not _answers(self.config.host, self.config.port):
+            if not self._triton._triton_server.is_alive():
+                raise ServerError(f"Triton ended while it started: {self.last_log_lines()}")
+            if time.monotonic() > deadline:
+                raise ServerError(f"Triton does not answer after {START_TIMEOUT_S:.0f} s: {self.last_log_lines()}")
+            time.sleep(0.05)
+        try:
+            self._triton.connect()
+        except Exception as error:  # PyTriton and tritonclient raise many kinds here
+            raise ServerError(f"Triton could not load its models: {error} ({self.last_log_lines()})") from error
+        self._processes = processes_from(str(self._directory))
+
+    def alive(self) -> bool:
+        """Whether Triton and every model's stub run; without a stub, Triton goes on and answers errors."""
+        return bool(self._triton.is_alive()) and all(_runs(process) for process in self._processes)
+
+    def last_log_lines(self, count: int = 3) -> str:
+        """The end of Triton's log, on one line."""
+        path = self._directory / "triton.log"
+        text = self._triton._triton_server.logs() + (path.read_text(errors="replace") if path.exists() else "")
+        lines = [line for line in text.splitlines() if line.strip() and not line.startswith(("|", "+"))]
+        return " / ".join(lines[-count:]) or "it logged nothing"
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._triton is not None and self._triton._triton_server is not None:
+            self._triton.stop()  # SIGINT: no new requests, those in flight get `drain_s` seconds
+        if self._watchdog is not None:
+            self._watchdog.terminate()
+            self._watchdog.wait()
+            clean(os.getpid(), str(self._directory))
+
+
+def _security(token: str | None) -> dict[str, Any]:
+    try:
+        from pytriton.triton import TritonSecurityConfig
+    except ImportError as error:  # before PyTriton 0.7
+        if token:
+            raise ServerError(
+                "this version of PyTriton knows no access tokens; install nvidia-pytriton 0.7.0, or unset "
+                "server.token and NEMO_PRM_TOKEN"
+            ) from error
+        return {}
+    # Without a token of ours PyTriton still guards the administrative endpoints with a random one.
+    return {"security_config": TritonSecurityConfig(token, list(PROTECTED_ENDPOINTS) if token else None)}
+
+
+def _make_directory(models: Sequence[str]) -> Path:
+    """A new directory for Triton's copy and its sockets, in PyTriton's home unless the sockets' paths get too long."""
+    from pytriton.constants import PYTRITON_HOME
+
+    socket_name = max((f"workspace/{name}_0_0-server.sock" for name in models), key=len, default="")
+    for parent in (PYTRITON_HOME, Path(tempfile.gettempdir()), Path("/tmp")):
+        if len(str(parent / "nemo_prm_12345678" / socket_name)) <= MAX_SOCKET_PATH:
+            parent.mkdir(parents=True, exist_ok=True)
+            return Path(tempfile.mkdtemp(prefix="nemo_prm_", dir=parent))
+    raise ServerError(f"model name {max(models, key=len)!r} is too long for a socket's path")
+
+
+def _start_watchdog(directory: Path) -> subprocess.Popen[bytes]:
+    script = Path(__file__).with_name("watchdog.py")
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", str(script), str(os.getpid()), str(directory)],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # a signal to the server's process group must not end it first
+    )
+
+
+def _answer_errors_one_by_one(model: Any) -> None:
+    """Make a model of PyTriton answer with `error_response`s where the batch holds one; see PROXY_ADDITION."""
+    files_of_pytriton = model.get_proxy_model_files
+
+    def files() -> dict[str, bytes]:
+        files: dict[str, bytes] = files_of_pytriton()
+        name = f"file:{model.model_version}/model.py"
+        if b"\ndef _wrap_response(" not in files[name]:
+            raise ServerError("this version of PyTriton keeps its responses elsewhere; 0.7.0 is known to work")
+        files[name] += PROXY_ADDITION
+        return files
+
+    model.get_proxy_model_files = files
+
+
+def _runs(process: int) -> bool:
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())  # empty once it has ended
+    except OSError:
+        return False
+
+
+def _answers(host: str, port: int) -> bool:
+    try:
+        with socket.create_connection((host, port), timeout=1.0):
+            return True
+    except OSError:
+        return False

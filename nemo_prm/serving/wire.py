@@ -1,0 +1,150 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What goes over the wire: names, dtypes and shapes of every served model's tensors, and how text becomes bytes.
+
+Both sides import this module, so that neither repeats the other's names. Shapes leave out the batch dimension B; -1 is
+any size. Text is UTF-8 in object arrays of `bytes`: NumPy's fixed-width "S" arrays drop trailing NULs, which a
+completion may hold.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Any, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from nemo_prm.errors import RequestError
+
+Arrays = Mapping[str, NDArray[Any]]
+
+TOKEN_VARIABLE = "NEMO_PRM_TOKEN"
+TOKEN_HEADER = "triton-access-token"  # what PyTriton's TritonSecurityConfig makes Triton expect
+TOO_LONG = "prompt_too_long"  # first word of a per-prompt refusal in `errors`
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output; `dtype` is a NumPy scalar type, `np.bytes_` for text."""
+
+    name: str
+    dtype: type[np.generic]
+    shape: tuple[int, ...] = (1,)
+    optional: bool = False
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A served model: its name and its tensors."""
+
+    name: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+
+GENERATION = ModelSpec(
+    "generation",
+    inputs=(
+        TensorSpec("prompts", np.bytes_),
+        TensorSpec("n", np.int64),  # completions per prompt, the same in all rows
+        TensorSpec("temperature", np.float32),
+        TensorSpec("top_p", np.float32),
+        TensorSpec("top_k", np.int64),
+        TensorSpec("max_new_tokens", np.int64),
+        TensorSpec("seed", np.int64),  # may differ from row to row
+    ),
+    outputs=(
+        TensorSpec("texts", np.bytes_, (-1,)),  # [B, n]
+        TensorSpec("num_tokens", np.int64, (-1,)),  # [B, n], the end-of-text token counted
+        TensorSpec("finish_reasons", np.bytes_, (-1,)),  # [B, n], "stop" or "length"
+        TensorSpec("errors", np.bytes_),  # [B, 1], empty, or why this prompt was refused
+    ),
+)
+
+PRM = ModelSpec(
+    "prm",
+    inputs=(  # either the first three, or the last two
+        TensorSpec("tokens", np.int64, (-1,), optional=True),  # [B, S]
+        TensorSpec("sequence_lengths", np.int64, optional=True),  # [B, 1], prompt and response, without padding
+        TensorSpec("prompt_lengths", np.int64, optional=True),  # [B, 1]
+        TensorSpec("prompts", np.bytes_, optional=True),
+        TensorSpec("responses", np.bytes_, optional=True),
+    ),
+    outputs=(  # column t - 1 belongs to token t
+        TensorSpec("line_rewards", np.float32, (-1,)),  # [B, S-1], score / number of lines; 0 off line ends
+        TensorSpec("line_scores", np.float32, (-1,)),  # [B, S-1], raw score; NaN off line ends
+        TensorSpec("num_lines", np.int64),  # [B, 1]
+    ),
+)
+
+# NeMo-Aligner's critic, as its CriticServerTrainer has it (algorithms/critic_server_trainer.py of release 0.7.0)
+CRITIC_INFER = ModelSpec(
+    "critic_infer",
+    inputs=(
+        TensorSpec("sentences", np.bytes_, (-1,), optional=True),
+        TensorSpec("tokens", np.int64, (-1,), optional=True),  # [B, S]
+        TensorSpec("sequence_lengths", np.int64, (-1,), optional=True),  # [B, 1]
+    ),
+    outputs=(TensorSpec("values", np.float32, (-1,)),),  # [B, S]
+)
+CRITIC_TRAIN = ModelSpec(  # no batch dimension: one request is one PPO step
+    "critic_train",
+    inputs=(
+        TensorSpec("tokens", np.int64, (-1, -1)),  # [B, S]
+        TensorSpec("returns", np.float32, (-1, -1)),  # [B, S-1]
+        TensorSpec("prev_values", np.float32, (-1, -1)),  # [B, S-1]
+        TensorSpec("mask", np.float32, (-1, -1)),  # [B, S-1], 1 = counted
+    ),
+    outputs=(TensorSpec("loss_mean", np.float32),),
+)
+CRITIC_SAVE = ModelSpec(
+    "critic_save", inputs=(TensorSpec("dummy_var", np.int64),), outputs=(TensorSpec("status", np.int64),)
+)
+
+
+def resolve_token(token: str | None) -> str | None:
+    """The configured access token, else the environment's; an empty one means none."""
+    return token or os.environ.get(TOKEN_VARIABLE) or None
+
+
+def encode_text(texts: Sequence[str] | Sequence[Sequence[str]], name: str = "text") -> NDArray[np.object_]:
+    """Text as an object array of UTF-8 bytes: [B, 1] from a flat sequence, [B, n] from a nested one.
+
+    Raises:
+        RequestError: a text holds a lone surrogate, which has no UTF-8 form.
+    """
+    rows = [[row] if isinstance(row, str) else list(row) for row in texts]
+    array = np.empty((len(rows), len(rows[0]) if rows else 1), dtype=object)
+    for i, row in enumerate(rows):
+        for j, text in enumerate(row):
+            try:
+                array[i, j] = text.encode("utf-8")
+            except UnicodeEncodeError as error:
+                raise RequestError(f"{name} {i} is not Unicode: {error.reason} at character {error.start}") from error
+    return array
+
+
+def decode_text(array: NDArray[Any], name: str = "text") -> list[list[str]]:
+    """The inverse of `encode_text`: one list of texts per row.
+
+    Raises:
+        RequestError: an item is not UTF-8; names the row.
+    """
+    rows: list[list[str]] = []
+    for i, row in enumerate(array):
+        try:
+            rows.append([bytes(item).decode("utf-8") for item in row])
+        except UnicodeDecodeError as error:
+            raise RequestError(f"{name} {i} is not UTF-8: {error.reason} at byte {error.start}") from error
+    return rows
