@@ -1,0 +1,51 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Selects labelled responses to train a PRM: `python scripts/select_data.py 'labels=[labels.jsonl]' output=folder`"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from nemo_prm.config import SelectDataConfig
+from nemo_prm.entry import script
+
+
+@script(SelectDataConfig)
+def main(config: SelectDataConfig) -> None:
+    from nemo_prm.data.jsonl import write_jsonl
+    from nemo_prm.data.problems import load_problem_file
+    from nemo_prm.data.rows import check_distinct, label_row_to_json, read_label_rows
+    from nemo_prm.data.selection import refuse_problems, select, split_by_problem, summarize
+
+    stores = [(path, read_label_rows(path)) for path in config.labels]
+    check_distinct(stores)
+    rows = [row for _, entries in stores for row in entries]
+    for path in config.exclude_problems:
+        refuse_problems(rows, load_problem_file(path), path)
+    selected = select(rows, config.strategy)
+    split = split_by_problem(selected, config.validation_share, config.seed)
+    output = Path(config.output)
+    output.mkdir(parents=True, exist_ok=True)
+    summary = {"strategy": config.strategy, "labels": list(config.labels), "available": summarize(rows)}
+    for name, part in split._asdict().items():
+        write_jsonl(output / f"{name}.jsonl", map(label_row_to_json, part))
+        summary[name] = summarize(part)
+    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    print(
+        f"{output}: {config.strategy} selects {len(selected)} of {len(rows)} responses, "
+        f"{len(split.train)} to train on and {len(split.validation)} to validate"
+    )
+
+
+if __name__ == "__main__":
+    main()
