@@ -1,0 +1,210 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What a stage is, and the table of stages of the quickstart.
+
+Values may hold `{run}` (the run's folder) and the port of a server by its role, `{generation}`, `{reward}` or
+`{critic}`; both are filled in when the stage starts and stay out of its fingerprint.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Callable, Mapping
+
+from nemo_prm.config import QuickstartConfig
+from nemo_prm.quickstart.problems import ProblemSets
+
+Overrides = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server script that runs while a stage runs; stages that name an equal server share the process.
+
+    Attributes:
+        name: of its log file.
+        role: by which stages ask for its port.
+        script: stem of the script; `server.port` is set for it.
+        overrides: of its Hydra config.
+        models: PyTriton models that must be ready before the stage starts.
+    """
+
+    name: str
+    role: str
+    script: str
+    overrides: Overrides
+    models: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline: a script, run to its end.
+
+    Attributes:
+        name: of its folder `{run}/<name>`, which belongs to it alone, and of its log file.
+        title: what it does, for the terminal.
+        script: stem of the script.
+        overrides: of its Hydra config.
+        outputs: files that stand when it is done.
+        after: stages whose results it uses.
+        files: inputs from outside the run; their content is part of the fingerprint.
+        servers: what must be running meanwhile.
+        decide: further overrides that depend on earlier results; called when the stage is reached.
+        resumable: an interrupted run goes on from what it left; otherwise it starts over.
+    """
+
+    name: str
+    title: str
+    script: str
+    overrides: Overrides
+    outputs: tuple[str, ...]
+    after: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
+    servers: tuple[Server, ...] = ()
+    decide: Callable[[], Overrides] | None = None
+    resumable: bool = False
+
+
+def pipeline(
+    config: QuickstartConfig, sets: ProblemSets, policy: str, choose_strategy: Callable[[], Overrides]
+) -> list[Stage]:
+    """The quickstart, in the order in which it runs.
+
+    Args:
+        config: sizes and strategy.
+        sets: training and held-out problems.
+        policy: path of the `.nemo` to start from.
+        choose_strategy: overrides of `select_data` that depend on the labels.
+    """
+    labels, prm = "{run}/label/labels.jsonl", "{run}/train_prm/prm.nemo"
+    files = (policy, *sets.files)
+    policy_server = generation("policy", policy)
+    return [
+        Stage(
+            "label",
+            "sample responses, run the unit tests, find the first bad line by binary search",
+            "label",
+            {
+                **sets.train,
+                "output": labels,
+                "limit": config.label_problems,
+                "responses_per_prompt": config.responses_per_prompt,
+                "completions": config.completions,
+                "generator.url": "http://127.0.0.1:{generation}",
+            },
+            outputs=(labels,),
+            files=files,
+            servers=(policy_server,),
+            resumable=True,
+        ),
+        evaluation(config, sets, "policy", policy_server, files=files),
+        Stage(
+            "select_data",
+            "choose the labelled responses that train the PRM",
+            "select_data",
+            {"labels": [labels], "output": "{run}/select_data"},
+            outputs=("{run}/select_data/train.jsonl", "{run}/select_data/validation.jsonl"),
+            after=("label",),
+            decide=choose_strategy,
+        ),
+        Stage(
+            "train_prm",
+            "train the process reward model",
+            "train_prm",
+            {"data": "{run}/select_data", "policy": policy, "output": "{run}/train_prm"},
+            outputs=(prm,),
+            after=("select_data",),
+            files=(policy,),
+        ),
+        Stage(
+            "rl",
+            "PPO with unit tests alone",
+            "train_ppo",
+            {**ppo(sets, policy, "rl"), "dense_reward": False},
+            outputs=("{run}/rl/policy.nemo",),
+            files=files,
+            servers=(critic("rl", policy, value_init="none"),),
+        ),
+        evaluation(config, sets, "rl", generation("rl", "{run}/rl/policy.nemo"), after=("rl",)),
+        Stage(
+            "rl_prm",
+            "PPO with unit tests, the PRM's line rewards, and the critic started from the PRM",
+            "train_ppo",
+            {**ppo(sets, policy, "rl_prm"), "dense_reward": True, "reward.port": "{reward}"},
+            outputs=("{run}/rl_prm/policy.nemo",),
+            after=("train_prm",),
+            files=files,
+            servers=(reward("rl_prm", prm), critic("rl_prm", prm, value_init="full")),
+        ),
+        evaluation(config, sets, "rl_prm", generation("rl_prm", "{run}/rl_prm/policy.nemo"), after=("rl_prm",)),
+        Stage(
+            "report",
+            "write the HTML report",
+            "report",
+            {"labels": [labels], "output": "{run}/report.html", "summary": "{run}/summary.json"},
+            outputs=("{run}/report.html",),
+            after=("label", *map(evaluation_of, POLICIES)),
+        ),
+    ]
+
+
+POLICIES = {"policy": "policy", "rl": "RL without PRM", "rl_prm": "RL with PRM"}  # the keys of pass_at_1
+
+
+def evaluation_of(policy: str) -> str:
+    return f"evaluate_{policy}"
+
+
+def evaluation(
+    config: QuickstartConfig,
+    sets: ProblemSets,
+    policy: str,
+    server: Server,
+    files: tuple[str, ...] = (),
+    after: tuple[str, ...] = (),
+) -> Stage:
+    name = evaluation_of(policy)
+    return Stage(
+        name,
+        f"Pass@1 on held-out problems: {POLICIES[policy]}",
+        "evaluate",
+        {
+            **sets.held_out,
+            "output": f"{{run}}/{name}",
+            "checkpoint": policy,
+            "limit": config.evaluate_problems,
+            "samples": config.evaluate_samples,
+            "generator.url": "http://127.0.0.1:{generation}",
+        },
+        outputs=(f"{{run}}/{name}/results.json",),
+        after=after,
+        files=(*sets.files, *files),
+        servers=(server,),
+    )
+
+
+def ppo(sets: ProblemSets, policy: str, stage: str) -> dict[str, Any]:
+    return {**sets.train, "policy": policy, "output": f"{{run}}/{stage}", "critic.port": "{critic}"}
+
+
+def generation(name: str, checkpoint: str) -> Server:
+    return Server(f"generation.{name}", "generation", "serve_generation", {"checkpoint": checkpoint}, ("generation",))
+
+
+def reward(stage: str, checkpoint: str) -> Server:
+    return Server(f"{stage}.reward", "reward", "serve_reward", {"checkpoint": checkpoint}, ("prm",))
+
+
+def critic(stage: str, checkpoint: str, value_init: str) -> Server:
+    overrides = {"checkpoint": checkpoint, "value_init": value_init, "output": f"{{run}}/{stage}/critic"}
+    models = ("critic_infer", "critic_train", "critic_save")
+    return Server(f"{stage}.critic", "critic", "serve_critic", overrides, models)
