@@ -77,7 +77,7 @@ setup(
         "nemo_prm": ["py.typed", "evaluation/templates/*"]
         + [f"data/embedded/*.{kind}" for kind in ("jsonl", "nemo", "model", "json")],
     },
-    install_requires=["hydra-core>1.3,<=1.3.2", "numpy", "omegaconf<=2.3", "tqdm"],  # numpy: the servers' wire format
+    install_requires=["hydra-core>1.3,<=1.3.2", "numpy", "omegaconf<=2.3", "tqdm", "tritonclient[http]"],
     extras_require={"nemo": NEMO, "report": REPORT, "test": TEST},
     entry_points={"console_scripts": ["nemo-prm = nemo_prm.cli:main"]},
     classifiers=[

@@ -23,9 +23,7 @@ class Generator(Protocol):
 
     name: str
 
-    def generate(
-        self, prompts: Sequence[str], n: int, params: SamplingParams, seed: int
-    ) -> list[list[Completion]]:
+    def generate(self, prompts: Sequence[str], n: int, params: SamplingParams, seed: int) -> list[list[Completion]]:
         """Draw `n` completions for each prompt.
 
         Args:

@@ -16,12 +16,16 @@ from omegaconf import DictConfig
 from nemo_prm.data.problems import load_problems
 from nemo_prm.entry import script
 from nemo_prm.megatron.checkpoint import resolve_nemo
+from nemo_prm.ppo.servers import server_clients
 
 
 @script()
 def main(cfg: DictConfig) -> None:
     cfg.policy = str(resolve_nemo(cfg.policy))
-    load_problems(cfg.problems, cfg.split, cfg.limit)  # a bad file is found now, not when the stack is imported
+    # a bad file or an absent server is found now, not when the stack is imported and the model loaded
+    load_problems(cfg.problems, cfg.split, cfg.limit)
+    for client in server_clients(cfg.remote_critic_rm).values():
+        client.wait_ready()
     from nemo_prm.megatron import compat
 
     compat.apply()

@@ -75,7 +75,8 @@ def collate_prm(
 
     Returns:
         inputs int64 [B, S], labels float32 [B, S] (IGNORE where unlabelled), lengths int64 [B], position_ids
-        int64 [B, S], attention_mask bool [B, 1, S, S] (True = not attended to, as the host has it), loss_mask float32 [B, S].
+        int64 [B, S], loss_mask float32 [B, S], attention_mask bool [B, 1, S, S] (True = not attended to, as the host
+        has it).
     """
     length = length or max(len(tokens) for tokens, _ in items)
     inputs = torch.tensor([tokens + [eos_id] * (length - len(tokens)) for tokens, _ in items])

@@ -33,13 +33,11 @@ from nemo_aligner.utils.distributed import broadcast_2d_tensor_within_mp, run_if
 from nemo_aligner.utils.server_utils import FutureResult
 from omegaconf import DictConfig
 
-from nemo_prm.config import RewardClientConfig
 from nemo_prm.data.steps import make_program
-from nemo_prm.errors import ServerError
+from nemo_prm.ppo.servers import server_clients
 from nemo_prm.protocols import Verifier
 from nemo_prm.rewards.compose import compose_rewards
-from nemo_prm.serving.model_client import ModelClient
-from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_SAVE, CRITIC_TRAIN, PRM, ModelSpec
+from nemo_prm.serving.wire import PRM
 from nemo_prm.types import Problem
 
 TOTALS = ("responses", "known", "passed", "lines", "line_rewards")
@@ -65,21 +63,9 @@ class Communicator(HTTPCommunicator):
     def __init__(self, cfg: DictConfig) -> None:
         """`cfg` is `remote_critic_rm` of `conf/train_ppo.yaml`."""
         super().__init__()
-        critic = cfg.critic.name
-        specs = {critic.train: CRITIC_TRAIN, critic.infer: CRITIC_INFER, critic.save: CRITIC_SAVE}
-        for name, spec in specs.items():
-            self.connect(name, spec, cfg, cfg.critic, "scripts/serve_critic.py")
-        if cfg.dense_reward:
-            self.connect(PRM.name, PRM, cfg, cfg.reward_model, "scripts/serve_reward.py")
-
-    def connect(self, name: str, spec: ModelSpec, cfg: DictConfig, server: DictConfig, script: str) -> None:
-        config = RewardClientConfig(
-            url=f"http://{server.ip}:{server.port}",
-            timeout_s=cfg.request_timeout_s,
-            connect_timeout_s=cfg.connect_timeout_s,
-            reconnect_timeout_s=cfg.reconnect_timeout_s,
-        )
-        self.connections[name] = (server.ip, server.port, ModelClient(spec, config, ServerError, script))
+        for name, client in server_clients(cfg).items():
+            server = cfg.reward_model if name == PRM.name else cfg.critic
+            self.connections[name] = (server.ip, server.port, client)
 
     def send_data_to_server(self, server_name: str, data: dict[str, np.ndarray], batching: bool = True) -> Future[Any]:
         """Send at once; the future's error is a `ServerError`."""

@@ -62,9 +62,11 @@ class DensePPOTrainer(PPOTrainer):
         torch.distributed.all_reduce(summed, group=parallel_state.get_data_parallel_group())
         totals = dict(zip(names, summed.tolist()))
         known, responses = totals["known"], totals["responses"]
-        return {
+        metrics = {
             "pass_rate": totals["passed"] / known if known else float("nan"),
             "unknown_outcomes": responses - known,
-            "line_rewards": totals["line_rewards"] / responses if responses else float("nan"),
-            "lines_per_response": totals["lines"] / responses if responses else float("nan"),
         }
+        if self.rm_critic.cfg.dense_reward:  # without the PRM server nobody has counted the lines
+            metrics["line_rewards"] = totals["line_rewards"] / responses if responses else float("nan")
+            metrics["lines_per_response"] = totals["lines"] / responses if responses else float("nan")
+        return metrics

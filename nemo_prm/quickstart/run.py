@@ -53,6 +53,7 @@ def quickstart(config: QuickstartConfig, root: Path, console: Console | None = N
     environment = {
         "NEMO_PRM_TOKEN": secrets.token_hex(16),  # this run's servers answer this run's clients alone
         "PYTHONUNBUFFERED": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",  # servers and actor take turns on the cores: a waiting thread must not spin
         "WANDB_MODE": "disabled",
     }
     with exclusive(run), Children(run / "logs", environment, console.tick) as children:

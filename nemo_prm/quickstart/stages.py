@@ -129,7 +129,7 @@ def pipeline(
             "rl",
             "PPO with unit tests alone",
             "train_ppo",
-            {**ppo(sets, policy, "rl"), "dense_reward": False},
+            {**ppo(config, sets, policy, "rl"), "dense_reward": False},
             outputs=("{run}/rl/policy.nemo",),
             files=files,
             servers=(critic("rl", policy, value_init="none"),),
@@ -139,7 +139,7 @@ def pipeline(
             "rl_prm",
             "PPO with unit tests, the PRM's line rewards, and the critic started from the PRM",
             "train_ppo",
-            {**ppo(sets, policy, "rl_prm"), "dense_reward": True, "reward.port": "{reward}"},
+            {**ppo(config, sets, policy, "rl_prm"), "dense_reward": True, "reward.port": "{reward}"},
             outputs=("{run}/rl_prm/policy.nemo",),
             after=("train_prm",),
             files=files,
@@ -192,8 +192,15 @@ def evaluation(
     )
 
 
-def ppo(sets: ProblemSets, policy: str, stage: str) -> dict[str, Any]:
-    return {**sets.train, "policy": policy, "output": f"{{run}}/{stage}", "critic.port": "{critic}"}
+def ppo(config: QuickstartConfig, sets: ProblemSets, policy: str, stage: str) -> dict[str, Any]:
+    return {
+        **sets.train,
+        "policy": policy,
+        "output": f"{{run}}/{stage}",
+        "critic.port": "{critic}",
+        "trainer.ppo.max_steps": config.ppo_steps,
+        "trainer.ppo.save_interval": config.ppo_steps,
+    }
 
 
 def generation(name: str, checkpoint: str) -> Server:

@@ -118,6 +118,30 @@ class ModelClient:
                 raise self._error(f"the client of {self.config.url} was closed")
             delay = min(2 * delay, LAST_DELAY_S)
 
+    def wait_ready(self) -> None:
+        """Return when the model is ready to be asked; needs no token.
+
+        Raises:
+            NemoPrmError: of the class given; it is not ready within `connect_timeout_s`.
+        """
+        start = time.monotonic()
+        patience = self.config.connect_timeout_s
+        while True:
+            connection = self._connection_class(self._address, timeout=max(patience, 0.1))
+            try:
+                connection.request("GET", f"{self._path}/v2/models/{self.spec.name}/ready")
+                status = connection.getresponse().status
+                if status == 200:
+                    return
+                cause = f"HTTP status {status}, the model is not ready"
+            except (OSError, HTTPException) as error:
+                cause = _describe(error)
+            finally:
+                connection.close()
+            if time.monotonic() + 0.2 - start > patience:
+                self._fail(start, cause, f"is it running ({self._script}), and is the url right?")
+            time.sleep(0.2)
+
     def _encode(self, inputs: Arrays) -> tuple[bytes, dict[str, str]]:
         try:
             from tritonclient.http import InferenceServerClient, InferInput

@@ -25,12 +25,14 @@ CANDIDATE_INPUTS = 24
 ANNOTATED_SHARE = 0.25
 MAX_JSON_LENGTH = 120  # of one expected value, in characters
 
+# fmt: off
 _WORDS = [
     "pear", "fig", "plum", "kiwi", "melon", "grape", "lemon", "apple", "banana", "cherry", "olive", "onion", "leek",
     "bean", "pea", "corn", "rice", "oat", "rye", "tea", "cocoa", "milk", "egg", "salt", "sugar", "honey", "bread",
     "cake", "soup", "stew", "tree", "oak", "elm", "pine", "fern", "moss", "rose", "iris", "lily", "river", "lake",
     "sea", "hill",
 ]
+# fmt: on
 
 
 def sample_input(kind: ValueKind, rng: random.Random) -> Any:

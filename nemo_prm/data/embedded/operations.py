@@ -52,6 +52,8 @@ class Operation:
         return "{k}" in self.phrases[0]
 
 
+# The tables below are to be read as tables: one operation, one entry.
+# fmt: off
 RARE = 0.05  # slip rates: a line that is nearly always right in the text,
 OFTEN = 0.45  # one that is about as often wrong as right,
 MOSTLY = 0.6  # and one that the text gets wrong more often than not
@@ -178,6 +180,7 @@ _COUNTS = (
     Operation("total", "counts", "number", ("sum the counts",), "sum(v.values())", ("len(v)",), RARE),
 )
 
+# fmt: on
 OPERATIONS: tuple[Operation, ...] = (*_NUMBERS, *_NUMBER, *_WORDS, *_TEXT, *_COUNTS)
 BY_NAME: dict[str, Operation] = {operation.name: operation for operation in OPERATIONS}
 BY_SOURCE: dict[ValueKind, tuple[Operation, ...]] = {

@@ -1,0 +1,45 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The servers that PPO asks, as clients by name; light, so that a script can look for them before it loads a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nemo_prm.config import RewardClientConfig
+from nemo_prm.errors import ServerError
+from nemo_prm.serving.model_client import ModelClient
+from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_SAVE, CRITIC_TRAIN, PRM, ModelSpec
+
+
+def server_clients(cfg: Any) -> dict[str, ModelClient]:
+    """One client per served model, by the name that the host's code calls it.
+
+    Args:
+        cfg: `remote_critic_rm` of `conf/train_ppo.yaml`.
+    """
+
+    def client(spec: ModelSpec, server: Any, script: str) -> ModelClient:
+        config = RewardClientConfig(
+            url=f"http://{server.ip}:{server.port}",
+            timeout_s=cfg.request_timeout_s,
+            connect_timeout_s=cfg.connect_timeout_s,
+            reconnect_timeout_s=cfg.reconnect_timeout_s,
+        )
+        return ModelClient(spec, config, ServerError, script)
+
+    names = cfg.critic.name
+    models = {names.train: CRITIC_TRAIN, names.infer: CRITIC_INFER, names.save: CRITIC_SAVE}
+    clients = {name: client(spec, cfg.critic, "scripts/serve_critic.py") for name, spec in models.items()}
+    if cfg.dense_reward:
+        clients[PRM.name] = client(PRM, cfg.reward_model, "scripts/serve_reward.py")
+    return clients
