@@ -61,8 +61,6 @@ def script(schema: type | None = None) -> Callable[[Callable[[Any], None]], Call
             if schema is not None:
                 ConfigStore.instance().store(name=f"{stem}_schema", node=schema)
             OmegaConf.register_new_resolver("multiply", lambda x, y: x * y, replace=True)
-            OmegaConf.register_new_resolver("int_div", lambda x, y: x // y, replace=True)
-            OmegaConf.register_new_resolver("subtract", lambda x, y: x - y, replace=True)
 
             @hydra.main(version_base="1.3", config_path=str(conf_dir), config_name=stem)
             def compose_and_run(cfg: Any) -> None:

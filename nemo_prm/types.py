@@ -117,6 +117,7 @@ class Response:
     text: str
     checkpoint: str = ""
     num_tokens: int = 0
+    finish_reason: FinishReason = "stop"
 
 
 @dataclass(frozen=True)
@@ -185,3 +186,4 @@ class LabelRow:
     sandbox: str
     difficulty: str | None = None
     verdict: Verdict | None = None
+    finish_reason: FinishReason = "stop"

@@ -24,7 +24,7 @@ from nemo_prm.data.fields import Fields
 from nemo_prm.data.jsonl import PathLike, read_jsonl
 from nemo_prm.errors import DataError
 from nemo_prm.metrics import finite_or_null
-from nemo_prm.types import Cost, LabelRow, Probe, ResponseClass, Status, Step, StepKind, Verdict
+from nemo_prm.types import Cost, FinishReason, LabelRow, Probe, ResponseClass, Status, Step, StepKind, Verdict
 
 SCHEMA = 1
 
@@ -83,6 +83,7 @@ def label_row_from_json(value: Mapping[str, Any], where: str) -> LabelRow:
         sandbox=row.text("sandbox"),
         difficulty=row.optional_text("difficulty"),
         verdict=_verdict(row),
+        finish_reason=cast(FinishReason, row.choice("finish_reason", get_args(FinishReason), "stop")),
     )
 
 

@@ -36,7 +36,7 @@ from nemo_prm.types import (
     Verdict,
 )
 
-CHUNK_RESPONSES = 128  # searched in step: enough to fill batches, few enough that rows appear early
+CHUNK_RESPONSES = 512  # searched in step: enough to fill batches to the end, few enough that rows appear early
 GIVEN = "given"  # generator of rows that no generator had a part in
 
 Key = tuple[str, str]  # problem_id, response_id
@@ -108,7 +108,12 @@ class Labeler:
                         continue
                     completion: Completion = drawn[i][n]
                     response = Response(
-                        problem.problem_id, names[n], completion.text, self.config.checkpoint, completion.num_tokens
+                        problem.problem_id,
+                        names[n],
+                        completion.text,
+                        self.config.checkpoint,
+                        completion.num_tokens,
+                        completion.finish_reason,
                     )
                     spent = Spent()
                     spent.add_completions([completion], seconds)
@@ -213,4 +218,5 @@ class Labeler:
             sandbox=self.verifier.name,
             difficulty=problem.difficulty,
             verdict=candidate.verdict,
+            finish_reason=response.finish_reason,
         )

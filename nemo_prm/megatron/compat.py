@@ -115,7 +115,7 @@ def apply(skip: tuple[str, ...] = ()) -> list[str]:
     return list(_applied)
 
 
-# ---- torch without CUDA -------------------------------------------------------------------------------------------
+# ---- torch --------------------------------------------------------------------------------------------------------
 
 
 @patch(
@@ -183,6 +183,8 @@ def cuda_device_literals() -> None:
     "adam_step_in_group",
     versions="torch >= 2.0 with nemo-toolkit 2.2",
     reason="torch's Adam keeps `step` as a 0-dim tensor per parameter; saving asserts on 'Optimizer shape ()'",
+    needed=lambda: True,
+    kind="any",
 )
 def adam_step_in_group() -> None:
     import torch

@@ -39,7 +39,7 @@ from nemo_prm.errors import CheckpointError, PromptTooLongError
 from nemo_prm.megatron.batching import Unit, plan_batches
 from nemo_prm.megatron.checkpoint import check_nemo, has_reward_head
 from nemo_prm.megatron.sampling import sample_tokens, uniforms
-from nemo_prm.megatron.vocabulary import vocabulary_bytes
+from nemo_prm.megatron.vocabulary import decode_tokens, vocabulary_bytes
 from nemo_prm.types import Completion, SamplingParams
 
 COMPACT_BELOW = 0.75  # share of unfinished rows below which the finished ones leave the batch (their cache is copied)
@@ -185,9 +185,7 @@ class MegatronGenerator:
         for key, row, length in zip(keys, tokens.tolist(), lengths.tolist()):
             new = row[len(ids[key[0]]) : length]
             stopped = bool(new) and new[-1] == eos
-            # The bytes of each token, since some tokenizers strip a space at the start of what they decode. A
-            # character that the length limit cuts in two becomes U+FFFD.
-            text = b"".join(self._pieces[token] for token in new).decode("utf-8", errors="replace")
+            text = decode_tokens(self._pieces, new)
             completions[key] = Completion(text, len(new), "stop" if stopped else "length")
         return completions
 

@@ -96,6 +96,12 @@ def load(cfg: DictConfig, algorithm: str, model_class: type, new_head: bool = Fa
     return Host(trainer, model, logger)
 
 
+def data_parallel_size(cfg: DictConfig) -> int:
+    """How many data-parallel ranks the config asks for; usable before the process group exists."""
+    model_parallel = cfg.model.tensor_model_parallel_size * cfg.model.pipeline_model_parallel_size
+    return max(cfg.trainer.devices * cfg.trainer.num_nodes // model_parallel, 1)
+
+
 def initialise(host: Host, cfg: DictConfig) -> None:
     """Join the process group; collective, every rank calls it."""
     init_distributed(host.trainer, host.model, cfg.model.get("transformer_engine", False))
@@ -115,22 +121,34 @@ def resume_state(host: Host) -> dict[str, Any] | None:
     return retrieve_custom_trainer_state_dict(host.trainer) if host.trainer.ckpt_path is not None else None
 
 
-def publish_nemo(cfg: DictConfig, target: Path) -> None:
-    """Move the `.nemo` that the checkpoint callback wrote at the end of training to `target`; rank 0 does it.
+def publish_nemo(host: Host, cfg: DictConfig, target: Path, finished: bool) -> None:
+    """Put the trained model at `target`; collective.
 
-    A run that is started again after its end trains nothing and finds its result in place.
+    The checkpoint callback writes a `.nemo` when training ends. Where a run was ended between its last checkpoint and
+    that file, or saves no checkpoints, the model is saved from here.
+
+    Args:
+        host: the model as it is now.
+        cfg: the host's config tree.
+        target: where users look for the result.
+        finished: whether the trainer has reached its last step.
 
     Raises:
         CheckpointError: training stopped before its end (its time was up); the next start resumes it.
     """
-    source = Path(cfg.exp_manager.explicit_log_dir) / "checkpoints" / f"{cfg.exp_manager.name}.nemo"
-    if torch.distributed.get_rank() == 0 and source.exists():
-        os.replace(source, target)
-    torch.distributed.barrier()
-    if not target.exists():
+    if not finished:
         raise CheckpointError(
-            f"training stopped before its end, so there is no {target} yet: start it again to resume"
+            f"training stopped before its end, so there is no new {target}: start it again to resume"
         )
+    source = Path(cfg.exp_manager.explicit_log_dir) / "checkpoints" / f"{cfg.exp_manager.name}.nemo"
+    torch.distributed.barrier()
+    if source.exists():
+        torch.distributed.barrier()  # every rank has looked
+        if torch.distributed.get_rank() == 0:
+            os.replace(source, target)
+    elif not target.exists():
+        host.model.save_to(str(target))
+    torch.distributed.barrier()
 
 
 class JSONLinesLogger:

@@ -21,7 +21,7 @@ from nemo.utils import logging
 from nemo_prm.data.alignment import merge_labels, step_end_tokens
 from nemo_prm.errors import DataError
 from nemo_prm.megatron.losses import IGNORE
-from nemo_prm.megatron.vocabulary import vocabulary_bytes
+from nemo_prm.megatron.vocabulary import encode_continuation, vocabulary_bytes
 from nemo_prm.types import LabelRow
 
 
@@ -34,26 +34,28 @@ class PRMDataset(torch.utils.data.Dataset):
             rows: from `select_data`.
             tokenizer: the NeMo tokenizer of the model.
             max_length: tokens of context, prompt and response and EOS together.
-
-        Raises:
-            DataError: no row fits.
         """
         self.eos_id = tokenizer.eos_id
         pieces = vocabulary_bytes(tokenizer, tokenizer.vocab_size)
         self.items = []
         for row in rows:
             prompt_tokens = tokenizer.text_to_ids(row.prompt)
-            response_tokens = tokenizer.text_to_ids(row.response)
-            tokens = [*prompt_tokens, *response_tokens, self.eos_id]
+            try:
+                response_tokens = encode_continuation(tokenizer, pieces, row.response)
+            except DataError as error:
+                logging.warning(f"{row.problem_id} {row.response_id}: {error}")
+                continue
+            # a response that was cut off has no EOS, here as in PPO: its last line ends at its last token
+            end = [self.eos_id] if row.finish_reason == "stop" else []
+            tokens = [*prompt_tokens, *response_tokens, *end]
             if len(tokens) > max_length:
                 continue
             labels = [IGNORE] * len(tokens)
-            ends = step_end_tokens([*(pieces[token] for token in response_tokens), b""], row.steps, row.response)
-            for end, label in merge_labels(ends, row.labels).items():
-                labels[len(prompt_tokens) + end] = label
+            spelled = [pieces[token] for token in [*response_tokens, *end]]
+            ends = step_end_tokens(spelled, row.steps, row.response)
+            for position, label in merge_labels(ends, row.labels).items():
+                labels[len(prompt_tokens) + position] = label
             self.items.append((tokens, labels))
-        if rows and not self.items:
-            raise DataError(f"all {len(rows)} label rows are longer than the model's context of {max_length} tokens")
         if len(self.items) < len(rows):
             logging.warning(
                 f"left out {len(rows) - len(self.items)} of {len(rows)} label rows: over {max_length} tokens"

@@ -56,6 +56,11 @@ def train_prm(cfg: DictConfig) -> Path:
     tokenizer, context = loaded.model.tokenizer, cfg.model.encoder_seq_length
     train_set = PRMDataset(train_rows, tokenizer, context)
     validation_set = PRMDataset(validation_rows, tokenizer, context)
+    if len(train_set) < cfg.model.global_batch_size:
+        raise DataError(
+            f"{len(train_set)} of {len(train_rows)} label rows fit into the model's {context} tokens, fewer than one "
+            "batch: set model.global_batch_size and model.micro_batch_size, or label shorter responses"
+        )
     # pipeline stages exchange tensors of a fixed length; alone, padding to the longest row of the batch is enough
     length = context if parallel_state.get_pipeline_model_parallel_world_size() > 1 else None
     collate = partial(collate_prm, eos_id=tokenizer.eos_id, length=length)
@@ -102,14 +107,13 @@ def train_prm(cfg: DictConfig) -> Path:
     trainer.fit()
 
     target = Path(cfg.output) / "prm.nemo"
-    host.publish_nemo(cfg, target)
+    host.publish_nemo(loaded, cfg, target, finished=trainer.step >= trainer.max_steps)
     return target
 
 
 def fit_batch_size(cfg: Any, num_rows: int) -> None:
     """Shrink the global batch, in place, where there are fewer rows than one batch holds: small files train too."""
-    model_parallel = cfg.model.tensor_model_parallel_size * cfg.model.pipeline_model_parallel_size
-    data_parallel = max(cfg.trainer.devices * cfg.trainer.num_nodes // model_parallel, 1)
+    data_parallel = host.data_parallel_size(cfg)
     if num_rows >= cfg.model.global_batch_size:
         return
     micro = min(cfg.model.micro_batch_size, max(num_rows // data_parallel, 1))

@@ -13,9 +13,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Sequence
 
-from nemo_prm.errors import ConfigError
+from nemo_prm.errors import ConfigError, DataError
 
 
 def vocabulary_bytes(tokenizer: Any, size: int) -> list[bytes]:
@@ -42,6 +42,40 @@ def vocabulary_bytes(tokenizer: Any, size: int) -> list[bytes]:
             f"tokenizer {type(tokenizer).__name__} is neither SentencePiece nor Hugging Face: its newlines are unknown"
         )
     return (pieces + [b""] * (size - len(pieces)))[:size]
+
+
+def encode_continuation(tokenizer: Any, pieces: Sequence[bytes], text: str) -> list[int]:
+    """Token ids that spell exactly `text`, which continues another text.
+
+    Some SentencePiece models (Llama 2's) put a space before whatever they encode; behind a character put there for it,
+    they put it before that one.
+
+    Args:
+        tokenizer: a NeMo tokenizer.
+        pieces: of its vocabulary, from `vocabulary_bytes`.
+        text: what the ids must spell, leading white space included.
+
+    Raises:
+        DataError: the tokenizer cannot spell the text.
+    """
+    wanted = text.encode("utf-8")
+    ids: list[int] = list(tokenizer.text_to_ids(text))
+    if b"".join(pieces[token] for token in ids) == wanted:
+        return ids
+    for before in ("\n", "#"):  # the second where the first merges with the text
+        ids = list(tokenizer.text_to_ids(before + text))
+        for start in range(len(ids) + 1):
+            if b"".join(pieces[token] for token in ids[start:]) == wanted:
+                return ids[start:]
+    raise DataError(f"tokenizer {type(tokenizer).__name__} does not spell {text[:60]!r} exactly")
+
+
+def decode_tokens(pieces: Sequence[bytes], ids: Sequence[int]) -> str:
+    """The text of token ids, to the byte: tokenizers' own decoders drop a space at the start.
+
+    A character that is cut in two becomes U+FFFD.
+    """
+    return b"".join(pieces[token] for token in ids).decode("utf-8", errors="replace")
 
 
 def _sentencepiece_bytes(model: Any, index: int, space: str) -> bytes:

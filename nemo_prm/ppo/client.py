@@ -13,7 +13,7 @@
 
 What is overridden of NeMo-Aligner's RemoteGPTRMCriticClient, and why:
     __post_init__: the host waits 600,000 s for a dead server, retries nothing and sends no access token.
-    train: a critic that fails to train must be noticed, not only its next answer.
+    train, save: a critic that fails to train must be noticed, not only its next answer.
     infer_rm_critic: rewards are per token, and come from two sources: the PRM server and the unit tests.
 
 Shapes: B responses padded to S tokens; column t-1 of [B, S-1] belongs to the action "token t".
@@ -34,6 +34,7 @@ from nemo_aligner.utils.server_utils import FutureResult
 from omegaconf import DictConfig
 
 from nemo_prm.data.steps import make_program
+from nemo_prm.megatron.vocabulary import decode_tokens, vocabulary_bytes
 from nemo_prm.ppo.servers import server_clients
 from nemo_prm.protocols import Verifier
 from nemo_prm.rewards.compose import compose_rewards
@@ -44,7 +45,7 @@ TOTALS = ("responses", "known", "passed", "lines", "line_rewards")
 
 
 def in_background(function: Callable[..., Any], *args: Any) -> Future[Any]:
-    """Run in a daemon thread, so that a failing actor does not wait at its exit for what is still under way."""
+    """Run in a daemon thread: a failing actor does not wait at its exit for a request that is still under way."""
     future: Future[Any] = Future()
 
     def run() -> None:
@@ -85,6 +86,7 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
             verifier: decides the outcome by the problem's hidden tests.
         """
         self.problems, self.tokenizer, self.verifier = problems, tokenizer, verifier
+        self.pieces = vocabulary_bytes(tokenizer, tokenizer.vocab_size)
         self.training: Future[Any] | None = None
         self.totals = dict.fromkeys(TOTALS, 0.0)
         super().__init__(cfg)
@@ -95,9 +97,25 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
         self.pad_to_length = self.cfg.pad_to_length
 
     def train(self, ppo_rollout_data: dict[str, torch.Tensor]) -> Future[Any] | None:
-        """Send a step's returns to the critic; `fit` drops the future, so the next request looks at it."""
+        """Send a step's returns to the critic; `fit` drops the future, so the next call looks at it."""
+        self.check_training()
         self.training = super().train(ppo_rollout_data)
         return self.training
+
+    def save(self) -> FutureResult:
+        """Let the critic save itself, once it has trained."""
+        self.check_training()
+        return super().save()
+
+    def check_training(self) -> None:
+        """Wait for the last training request.
+
+        Raises:
+            ServerError: the critic failed to train.
+        """
+        if self.training is not None:
+            self.training.result()
+            self.training = None
 
     def infer_rm_critic(self, rollout_batch: dict[str, torch.Tensor]) -> DenseRewardFuture:
         """Ask for everything about one rollout micro batch; returns at once.
@@ -106,8 +124,6 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
             rollout_batch: response_tokens int64 [B, S], response_lengths int64 [B] (prompt included, as the host has
                 it), prompt_lengths int64 [B], problem_index int64 [B].
         """
-        if self.training is not None and self.training.done():
-            self.training.result()  # raises where the critic failed to train
         tokens = rollout_batch["response_tokens"].cpu()
         total_lengths = rollout_batch["response_lengths"].cpu()
         prompt_lengths = rollout_batch["prompt_lengths"].cpu()
@@ -139,9 +155,8 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
         """R_UT of each response: 1 passed, 0 not, NaN unknown."""
         jobs = []
         for row, prompt, total, index in zip(tokens, prompt_lengths, total_lengths, problem_index):
-            ids = [token for token in row[prompt:total] if token != self.tokenizer.eos_id]
             problem = self.problems[index]
-            jobs.append((problem, make_program(problem, self.tokenizer.ids_to_text(ids))))
+            jobs.append((problem, make_program(problem, decode_tokens(self.pieces, row[prompt:total]))))
         verdicts = self.verifier.verify_many(jobs)
         return [float("nan") if verdict.status == "infra_error" else float(verdict.passed) for verdict in verdicts]
 

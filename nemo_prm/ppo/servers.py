@@ -31,6 +31,7 @@ def server_clients(cfg: Any) -> dict[str, ModelClient]:
     def client(spec: ModelSpec, server: Any, script: str) -> ModelClient:
         config = RewardClientConfig(
             url=f"http://{server.ip}:{server.port}",
+            token=cfg.token,
             timeout_s=cfg.request_timeout_s,
             connect_timeout_s=cfg.connect_timeout_s,
             reconnect_timeout_s=cfg.reconnect_timeout_s,

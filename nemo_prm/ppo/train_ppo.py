@@ -27,6 +27,7 @@ from omegaconf import DictConfig
 
 from nemo_prm.config import SandboxConfig
 from nemo_prm.data.problems import load_problems
+from nemo_prm.errors import ConfigError
 from nemo_prm.megatron import host
 from nemo_prm.ppo.actor import ProblemActor
 from nemo_prm.ppo.client import DenseRewardClient
@@ -45,10 +46,12 @@ def train_ppo(cfg: DictConfig) -> Path:
         The path of the trained policy.
 
     Raises:
+        ConfigError: batch sizes that do not divide, or a validation that the host would run on the training problems.
         CheckpointError: `policy` is no `.nemo` checkpoint.
         DataError: the problem file is missing or malformed, or no prompt fits the context.
         ServerError: the critic or reward server does not answer.
     """
+    check_batch_sizes(cfg)
     problems = load_problems(cfg.problems, cfg.split, cfg.limit)
     loaded = host.load(cfg, "ppo", ProblemActor)
     model = loaded.model
@@ -100,8 +103,39 @@ def train_ppo(cfg: DictConfig) -> Path:
             trainer.load_state_dict(state)
         trainer.fit()
     finally:
-        client.close()  # the clients' threads are no daemons: an error would hang the process here
+        client.close()
+        verifier.close()
 
     target = Path(cfg.output) / "policy.nemo"
-    host.publish_nemo(cfg, target)
+    host.publish_nemo(loaded, cfg, target, finished=trainer.step >= trainer.max_steps)
     return target
+
+
+def check_batch_sizes(cfg: DictConfig) -> None:
+    """Refuse what the host would end with a bare assertion, after everything is loaded.
+
+    Raises:
+        ConfigError: names the sizes.
+    """
+    if cfg.trainer.ppo.val_check_interval > 0:
+        raise ConfigError(
+            "trainer.ppo.val_check_interval must be 0: the host would validate on the training problems; "
+            "measure Pass@1 with scripts/evaluate.py"
+        )
+    model, rollouts = cfg.model, cfg.model.ppo.num_rollout_samples
+    ranks = host.data_parallel_size(cfg)
+    for name, size in (
+        ("model.ppo.rollout_micro_batch_size", model.ppo.rollout_micro_batch_size * ranks),
+        ("model.ppo.forward_micro_batch_size", model.ppo.forward_micro_batch_size * ranks),
+        ("model.global_batch_size", model.global_batch_size),
+    ):
+        if rollouts % size:
+            raise ConfigError(
+                f"model.ppo.num_rollout_samples={rollouts} must be a multiple of {size} ({name} on {ranks} "
+                "data-parallel ranks)"
+            )
+    if model.global_batch_size % (model.micro_batch_size * ranks):
+        raise ConfigError(
+            f"model.global_batch_size={model.global_batch_size} must be a multiple of model.micro_batch_size="
+            f"{model.micro_batch_size} on {ranks} data-parallel ranks"
+        )

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from nemo_aligner.algorithms.ppo import PPOTrainer
 from nemo_aligner.utils import parallel_state
+from nemo_aligner.utils.distributed import normalize_tensor
 
 
 class DensePPOTrainer(PPOTrainer):
@@ -40,17 +41,30 @@ class DensePPOTrainer(PPOTrainer):
         return metrics | self._outcome_metrics()
 
     def generate_ppo_data(self, rollout_batch: Any) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-        """Adds nothing to the host's result; rows of unknown reward come back with an empty mask."""
+        """The host's result, where rows of unknown reward have an empty mask and leave the normalisation alone.
+
+        The logged means of the step still see such a row, with reward 0.
+        """
         unknown_B = rollout_batch["rewards"].isnan().any(dim=-1)
-        if unknown_B.any():
-            # an empty response has an empty mask: the host's own masking does the rest
-            lengths_B = torch.where(unknown_B, rollout_batch["prompt_lengths"], rollout_batch["response_lengths"])
-            rollout_batch = {
-                **rollout_batch,
-                "rewards": rollout_batch["rewards"].nan_to_num(),
-                "response_lengths": lengths_B,
-            }
-        return super().generate_ppo_data(rollout_batch)
+        group = parallel_state.get_data_parallel_group()
+        counts = torch.stack([unknown_B.sum(), (~unknown_B).sum()]).double().cuda()
+        torch.distributed.all_reduce(counts, group=group)
+        num_unknown, num_known = counts.tolist()
+        if num_unknown == 0:
+            return super().generate_ppo_data(rollout_batch)
+        normalise, self.cfg.normalize_advantages = self.cfg.normalize_advantages, False
+        try:
+            data, metrics = super().generate_ppo_data(
+                {**rollout_batch, "rewards": rollout_batch["rewards"].nan_to_num()}
+            )
+        finally:
+            self.cfg.normalize_advantages = normalise
+        data["mask"][unknown_B] = 0
+        if num_known == 0:  # nothing to learn from; the mean over nothing would be NaN, and end in the weights
+            data["advantages"].zero_()
+        elif normalise:
+            data["advantages"] = normalize_tensor(data["advantages"], data["mask"], group=group)
+        return data, metrics
 
     def _outcome_metrics(self) -> dict[str, float]:
         """Means over the step's rollouts of all data-parallel ranks; NaN where nothing is known."""

@@ -28,8 +28,6 @@ import time
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, Sequence
 
-from nemo_prm.errors import SandboxError
-
 ZYGOTE = Path(__file__).with_name("zygote.py")
 START_TIMEOUT_S = 30.0  # imports on a machine that is busy
 REPLY_TIMEOUT_S = 6.0  # killing and reaping whatever a program started
@@ -56,27 +54,36 @@ class Zygote:
     """One warm process; used by one thread at a time."""
 
     def __init__(self) -> None:
-        self._folder = tempfile.mkdtemp(prefix="nemo_prm_sandbox_")
-        self._control, far_end = socket.socketpair()
+        """Start it.
+
+        Raises:
+            JudgeFailure: it cannot be started just now (no memory, no process, no descriptor, no disk).
+        """
+        self._process: subprocess.Popen[bytes] | None = None
         self._pid: int | None = None  # of the program that runs
-        with far_end:
-            self._process = subprocess.Popen(
-                [sys.executable, "-S", "-s", "-X", "utf8", str(ZYGOTE), str(far_end.fileno()), self._folder],
-                pass_fds=[far_end.fileno()],
-                # The order of a set must not change a verdict from run to run; a thread must not take 64 MiB of
-                # address space for its own malloc arena.
-                env={"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                start_new_session=True,  # Ctrl-C is for the judge, which then closes us
-            )
         try:
+            self._folder = tempfile.mkdtemp(prefix="nemo_prm_sandbox_")
+            self._control, far_end = socket.socketpair()
+        except OSError as error:
+            raise JudgeFailure(f"the process that runs programs cannot be started: {error}") from error
+        try:
+            with far_end:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-S", "-s", "-X", "utf8", str(ZYGOTE), str(far_end.fileno()), self._folder],
+                    pass_fds=[far_end.fileno()],
+                    # The order of a set must not change a verdict from run to run; a thread must not take 64 MiB of
+                    # address space for its own malloc arena.
+                    env={"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1"},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    cwd="/",
+                    start_new_session=True,  # Ctrl-C is for the judge, which then closes us
+                )
             self._receive(1, START_TIMEOUT_S)
-        except JudgeFailure as error:
+        except (OSError, JudgeFailure) as error:
             self.close()
-            raise SandboxError(f"The process that runs programs did not start ({error}).") from None
+            raise JudgeFailure(f"the process that runs programs did not start: {error}") from error
 
     def run(self, request: dict[str, Any], time_limit_s: float, num_answers: int) -> Run:
         """Run one program.
@@ -120,13 +127,15 @@ class Zygote:
             for kill in (os.kill, os.killpg):
                 with contextlib.suppress(ProcessLookupError, PermissionError):
                     kill(self._pid, signal.SIGKILL)
-            self._process.kill()
+            if self._process is not None:
+                self._process.kill()
         self._control.close()
-        try:
-            self._process.wait(REPLY_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+        if self._process is not None:
+            try:
+                self._process.wait(REPLY_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _read(

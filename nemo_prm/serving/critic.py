@@ -24,7 +24,7 @@ from functools import partial
 
 import numpy as np
 import torch
-from nemo_aligner.algorithms.critic_server_trainer import CriticServerTrainer
+from nemo_aligner.algorithms.critic_server_trainer import MAX_BATCH, CriticServerTrainer
 from nemo_aligner.models.nlp.gpt.megatron_gpt_critic import MegatronGPTCriticModel
 from nemo_aligner.utils.distributed import run_distributed_inference
 from nemo_aligner.utils.text_generation_utils import tokenize_batch
@@ -55,7 +55,12 @@ class CriticServer(CriticServerTrainer):
             server: where to listen.
         """
         served = [
-            ServedModel(CRITIC_INFER, self.server_infer, batch_delay_us=self.max_queue_delay_microseconds),
+            ServedModel(
+                CRITIC_INFER,
+                self.server_infer,
+                max_batch=MAX_BATCH,
+                batch_delay_us=self.max_queue_delay_microseconds,
+            ),
             ServedModel(CRITIC_TRAIN, self.server_train, batching=False),
             ServedModel(CRITIC_SAVE, self.server_save, batching=False),
         ]

@@ -104,10 +104,14 @@ class ModelClient:
                     raise RequestError(cause) from error
                 if error.status >= 500 and error.status != 503:
                     faults += 1
-                if faults >= MAX_SERVER_FAULTS:
+                if faults >= MAX_SERVER_FAULTS or (faults and not self.spec.repeatable):
                     self._fail(start, cause, "see the server's log", error)
             except (OSError, HTTPException) as error:  # refused, reset, closed, timed out
                 last, cause = error, _describe(error)
+                if not self.spec.repeatable and not isinstance(error, ConnectionRefusedError):
+                    self._fail(
+                        start, cause, "it may have acted upon the request, which is therefore not sent again", last
+                    )
                 if self._answered and isinstance(error, TimeoutError):
                     advice = f"it is busy or stuck, or timeout_s = {self.config.timeout_s:g} is short"
             now = time.monotonic()

@@ -34,7 +34,7 @@ from nemo_prm.data.steps import split_lines
 from nemo_prm.errors import RequestError
 from nemo_prm.megatron import host
 from nemo_prm.megatron.prm import MegatronGPTPRM
-from nemo_prm.megatron.vocabulary import vocabulary_bytes
+from nemo_prm.megatron.vocabulary import encode_continuation, vocabulary_bytes
 from nemo_prm.rewards.lines import line_ends, newline_table, normalise_line_scores
 from nemo_prm.serving.loop import Op, ServedModel, announce, serve
 from nemo_prm.serving.messages import ScoreRequest, decode_score_request
@@ -78,7 +78,7 @@ class LineScorer:
             return request
         prompts = [self.tokenizer.text_to_ids(prompt) for prompt, _ in request]
         rows = [
-            [*ids, *self.tokenizer.text_to_ids(response), self.tokenizer.eos_id]
+            [*ids, *encode_continuation(self.tokenizer, self.pieces, response), self.tokenizer.eos_id]
             for ids, (_, response) in zip(prompts, request)
         ]
         for index, (ids, row) in enumerate(zip(prompts, rows)):

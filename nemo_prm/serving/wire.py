@@ -51,6 +51,7 @@ class ModelSpec:
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
+    repeatable: bool = True  # whether a client may send a request again that may have been acted upon
 
 
 GENERATION = ModelSpec(
@@ -107,6 +108,7 @@ CRITIC_TRAIN = ModelSpec(  # no batch dimension: one request is one PPO step
         TensorSpec("mask", np.float32, (-1, -1)),  # [B, S-1], 1 = counted
     ),
     outputs=(TensorSpec("loss_mean", np.float32),),
+    repeatable=False,  # the critic would take the step's gradient twice
 )
 CRITIC_SAVE = ModelSpec(
     "critic_save", inputs=(TensorSpec("dummy_var", np.int64),), outputs=(TensorSpec("status", np.int64),)

@@ -71,7 +71,7 @@ def craft(folder: Path) -> None:
     )
     cfg = config("pretrain_policy")
     cfg.model.update(num_layers=2, hidden_size=HIDDEN, ffn_hidden_size=128, encoder_seq_length=256)
-    cfg.model.update(micro_batch_size=8, global_batch_size=32)  # as train_prm has it: set once per process
+    cfg.model.update(micro_batch_size=8, global_batch_size=16)  # as train_prm has it: set once per process
     cfg.model.tokenizer.model = str(folder / "tokenizer.model")
     torch.manual_seed(1)
     model = MegatronGPTModel(cfg.model, Trainer(strategy=NLPDDPStrategy(), devices=1, accelerator="cpu", logger=False))

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from types import SimpleNamespace
 
 import pytest
@@ -21,7 +22,6 @@ torch = pytest.importorskip("torch", reason="the heavy stack is not installed: p
 pytest.importorskip("nemo", reason="the heavy stack is not installed: pip install -c constraints.txt .[nemo]")
 
 from nemo_prm.data.steps import split_lines  # noqa: E402
-from nemo_prm.errors import DataError  # noqa: E402
 from nemo_prm.megatron.losses import IGNORE, masked_mse  # noqa: E402
 from nemo_prm.megatron.prm_dataset import PRMDataset, collate_prm  # noqa: E402
 from nemo_prm.types import Cost, LabelRow  # noqa: E402
@@ -76,11 +76,17 @@ def test_padding_and_fillers_carry_no_label() -> None:
     assert not batch["attention_mask"][0, 0].tril().any() and batch["attention_mask"][0, 0, 0, 1]
 
 
-def test_rows_beyond_the_context_are_left_out_and_an_empty_result_is_an_error() -> None:
+def test_rows_beyond_the_context_are_left_out() -> None:
     rows = [row("a\n", 1.0), row("a" * 100 + "\n", 1.0)]
     assert len(PRMDataset(rows, TOKENIZER, max_length=10)) == 1
-    with pytest.raises(DataError, match="all 2 label rows are longer"):
-        PRMDataset(rows, TOKENIZER, max_length=4)
+    assert len(PRMDataset(rows, TOKENIZER, max_length=4)) == 0
+
+
+def test_a_response_that_was_cut_off_has_no_eos() -> None:
+    cut = dataclasses.replace(row("a\nb", 1.0, -1.0), finish_reason="length")
+    tokens, labels = PRMDataset([cut], TOKENIZER, max_length=64)[0]
+    assert tokens == [*b"do\na\nb"]
+    assert labels == [IGNORE] * 4 + [1.0, -1.0]
 
 
 def test_the_loss_is_the_mean_over_labelled_tokens_alone() -> None:

@@ -27,8 +27,8 @@ from hypothesis import strategies as st  # noqa: E402
 
 from nemo_prm.data.alignment import step_end_tokens  # noqa: E402
 from nemo_prm.data.steps import split_lines  # noqa: E402
-from nemo_prm.errors import ConfigError  # noqa: E402
-from nemo_prm.megatron.vocabulary import vocabulary_bytes  # noqa: E402
+from nemo_prm.errors import ConfigError, DataError  # noqa: E402
+from nemo_prm.megatron.vocabulary import decode_tokens, encode_continuation, vocabulary_bytes  # noqa: E402
 from nemo_prm.rewards.lines import line_ends, newline_table  # noqa: E402
 
 TEXTS = [f"def f{i}(xs):\n    # step {i}\n\n    return [x + {i} for x in xs]\n" for i in range(200)]
@@ -106,3 +106,17 @@ def test_control_tokens_and_the_padded_vocabulary_have_no_text() -> None:
 def test_an_unknown_kind_of_tokenizer_is_refused() -> None:
     with pytest.raises(ConfigError, match="neither SentencePiece nor Hugging Face"):
         vocabulary_bytes(SimpleNamespace(tokenizer=object()), 10)
+
+
+@pytest.mark.parametrize("text", ["    return x\n", "return x", "\n\n", " ", "\u00e4\n  \u2581x", "a  b\n\tc"])
+@pytest.mark.parametrize("dummy_prefix", [False, True])
+def test_a_continuation_is_spelled_exactly_though_the_tokenizer_adds_a_space(text: str, dummy_prefix: bool) -> None:
+    found = sentencepiece_tokenizer(add_dummy_prefix=dummy_prefix)
+    found.text_to_ids = found.encode
+    pieces = vocabulary_bytes(found, found.size)
+    if "\u2581" in text:  # most SentencePiece models cannot tell it from a space
+        with pytest.raises(DataError, match="does not spell"):
+            encode_continuation(found, pieces, text)
+        return
+    ids = encode_continuation(found, pieces, text)
+    assert decode_tokens(pieces, ids) == text
