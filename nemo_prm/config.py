@@ -161,11 +161,11 @@ class QuickstartConfig:
     policy: str = "embedded"  # a policy (.nemo), or "embedded"
     output: str = "runs/quickstart"  # a rerun reuses the stages whose settings and inputs have not changed
     held_out_share: float = 0.25  # of a problem file; at least one problem
-    label_problems: Optional[int] = 200  # the first N training problems
+    label_problems: Optional[int] = 150  # the first N training problems
     responses_per_prompt: int = 2
     completions: int = 6  # K
     strategy: str = "full"  # of so few labels revised_only teaches the line number alone: docs/benchmarks.md
-    ppo_steps: int = 16  # of each of the two PPO runs
+    ppo_steps: int = 12  # of each of the two PPO runs
     evaluate_problems: Optional[int] = None  # the first N held-out problems
     evaluate_samples: int = 4
     startup_timeout_s: float = 180.0  # for one server

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from pathlib import Path
@@ -53,9 +54,11 @@ def quickstart(config: QuickstartConfig, root: Path, console: Console | None = N
     environment = {
         "NEMO_PRM_TOKEN": secrets.token_hex(16),  # this run's servers answer this run's clients alone
         "PYTHONUNBUFFERED": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",  # servers and actor take turns on the cores: a waiting thread must not spin
+        "OMP_WAIT_POLICY": "PASSIVE",  # servers and actor share the cores: a waiting thread must not spin
         "WANDB_MODE": "disabled",
     }
+    if config.policy == "embedded":  # so small that a second thread only waits
+        environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
     with exclusive(run), Children(run / "logs", environment, console.tick) as children:
         sets = prepare(config.problems, run / "problems", config.held_out_share)
         console.say(sets.note)
