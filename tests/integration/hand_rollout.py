@@ -12,7 +12,9 @@
 """The parts of `test_hand_rollout.py` that need a process of their own, with NeMo and its patches.
 
     python hand_rollout.py craft FOLDER             policy.nemo, prm.nemo and critic.nemo with known outputs
-    python hand_rollout.py train FOLDER PRM CRITIC  one PPO step against the servers on these ports; prints the data
+    python hand_rollout.py train FOLDER PRM CRITIC  three PPO steps against the servers on these ports; prints the data
+
+In the second step the verifier fails on the first response, in the third on both.
 
 The PRM's and the critic's output depends on the last token alone: attention and MLP add nothing, so that a position's
 hidden state is its token's embedding, and the scalar head reads it off.
@@ -111,6 +113,7 @@ def train(folder: Path, prm_port: str, critic_port: str) -> None:
     import torch
 
     from nemo_prm.ppo import train_ppo as module
+    from nemo_prm.types import Verdict
 
     class FixedActor(module.ProblemActor):
         """The policy "samples" the two responses of the test; everything else is the real actor."""
@@ -128,7 +131,25 @@ def train(folder: Path, prm_port: str, critic_port: str) -> None:
                 "problem_index": torch.tensor([0, 0]),
             }
 
+    class FailingVerifier:
+        """The real verifier, whose judge is lost in the second and third step."""
+
+        def __init__(self, verifier) -> None:
+            self.verifier, self.calls = verifier, 0
+
+        def verify_many(self, jobs: list) -> list:
+            verdicts = self.verifier.verify_many(jobs)
+            self.calls += 1
+            return [Verdict("infra_error")] * (self.calls - 1) + verdicts[self.calls - 1 :]
+
+        def close(self) -> None:
+            self.verifier.close()
+
     class RecordingTrainer(module.DensePPOTrainer):
+        def fit(self) -> None:
+            super().fit()
+            print(f"FINITE {all(bool(p.isfinite().all()) for p in self.model.parameters())}", flush=True)
+
         def generate_rollouts(self):
             data, metrics, timing = super().generate_rollouts()
             names = ("advantages", "returns", "values", "mask")
@@ -138,7 +159,9 @@ def train(folder: Path, prm_port: str, critic_port: str) -> None:
             print("RECORDED " + json.dumps(recorded), flush=True)
             return data, metrics, timing
 
+    default_verifier = module.default_verifier
     module.ProblemActor, module.DensePPOTrainer = FixedActor, RecordingTrainer
+    module.default_verifier = lambda config: FailingVerifier(default_verifier(config))
     cfg = config(
         "train_ppo",
         f"policy={folder / 'policy.nemo'}",
@@ -146,7 +169,8 @@ def train(folder: Path, prm_port: str, critic_port: str) -> None:
         f"output={folder / 'rl'}",
         f"reward.port={prm_port}",
         f"critic.port={critic_port}",
-        "trainer.ppo.max_steps=1",
+        "trainer.ppo.max_steps=3",
+        "trainer.ppo.save_interval=3",
         "trainer.ppo.normalize_advantages=false",
         "trainer.ppo.gae_lambda=0.95",
         "model.ppo.num_rollout_samples=2",

@@ -25,12 +25,13 @@ PSGPO, arXiv 2410.17621, Eq. 3; GAE, arXiv 1506.02438, Eq. 16.
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
 import numpy as np
 import pytest
@@ -95,10 +96,16 @@ def test_the_reward_server_pays_every_line_once(ports: tuple[int, int]) -> None:
     np.testing.assert_allclose(scores[1], [0.8], atol=1e-5)
 
 
-def test_from_tokens_to_advantages(models: Path, ports: tuple[int, int]) -> None:
+@pytest.fixture(scope="module")
+def steps(models: Path, ports: tuple[int, int]) -> list[dict[str, Any]]:
+    """The data of three PPO steps; in the second one verdict is unknown, in the third both are."""
     output = run(str(DRIVER), "train", str(models), *map(str, ports))
-    line = next(line for line in output.splitlines() if line.startswith("RECORDED "))
-    recorded = json.loads(line.removeprefix("RECORDED "))
+    assert "FINITE True" in output
+    return [json.loads(line.removeprefix("RECORDED ")) for line in output.splitlines() if line.startswith("RECORDED ")]
+
+
+def test_from_tokens_to_advantages(steps: list[dict[str, Any]]) -> None:
+    recorded = steps[0]
     # the host shuffles the rollouts of a step; the failed one has six counted actions
     failed, passed = sorted(range(2), key=lambda row: -sum(recorded["mask"][row]))
     assert recorded["mask"][failed] == [0, 1, 1, 1, 1, 1, 1]
@@ -114,3 +121,14 @@ def test_from_tokens_to_advantages(models: Path, ports: tuple[int, int]) -> None
     assert metrics["lines_per_response"] == 2.0
     # sums of the two rows: 0.25 * (0.8 + 0.8 - 1) / 3 = 0.05 and 1 + 0.025 * 0.8 = 1.02
     assert metrics["rewards"] == pytest.approx((0.05 + 1.02) / 2, abs=1e-5)
+
+
+def test_an_unknown_outcome_is_masked_out_of_everything(steps: list[dict[str, Any]]) -> None:
+    second = steps[1]
+    # the passed response alone is left: three actions
+    assert sorted(sum(row) for row in second["mask"]) == [0, 3]
+    assert second["metrics"]["unknown_outcomes"] == 1 and second["metrics"]["pass_rate"] == 1.0
+    third = steps[2]
+    assert sum(map(sum, third["mask"])) == 0 and not np.any(third["advantages"])
+    assert third["metrics"]["unknown_outcomes"] == 2 and math.isnan(third["metrics"]["pass_rate"])
+    assert np.isfinite(third["values"]).all()  # the critic has survived a step in which a micro batch had no action

@@ -117,7 +117,7 @@ def test_output_goes_to_the_log_and_a_success_leaves_nothing(tmp_path: Path, mar
 
 
 def test_a_failure_names_the_stage_the_log_and_its_last_lines(tmp_path: Path, mark: str) -> None:
-    code = "import sys; print('begun'); sys.exit('no such problem')"
+    code = "import sys; print('begun', flush=True); sys.exit('no such problem')"
     with pytest.raises(StageError) as failure, Children(tmp_path) as children:
         children.run("label", python(code))
     message = str(failure.value)

@@ -178,6 +178,7 @@ def test_overrides_of_a_server_reach_it(dummy: Dummy) -> None:
 
 
 def test_without_revised_responses_all_are_taken_and_that_is_said(dummy: Dummy) -> None:
+    dummy.config.strategy = "revised_only"
     dummy.run()
     assert dummy.calls("select_data")[0]["strategy"] == "revised_only"
     dummy.rows([{**ROW, "response_class": "wrong", "labels": [0, -1, -1]}])
