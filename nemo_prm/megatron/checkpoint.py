@@ -18,6 +18,7 @@ import tarfile
 import zlib
 from pathlib import Path
 
+from nemo_prm.data.embedded import resolve_policy
 from nemo_prm.errors import CheckpointError
 
 CONFIG_NAME = "model_config.yaml"
@@ -29,9 +30,7 @@ def resolve_nemo(checkpoint: str) -> Path:
     Raises:
         CheckpointError: it is missing, or something else.
     """
-    from nemo_prm.data.embedded import policy_path
-
-    path = policy_path() if checkpoint == "embedded" else Path(checkpoint)
+    path = resolve_policy(checkpoint)
     check_nemo(path)
     return path
 
