@@ -31,7 +31,7 @@ from omegaconf import DictConfig
 from nemo_prm.config import ServerConfig
 from nemo_prm.data.alignment import step_end_tokens
 from nemo_prm.data.steps import split_lines
-from nemo_prm.errors import RequestError
+from nemo_prm.errors import DataError, RequestError
 from nemo_prm.megatron import host
 from nemo_prm.megatron.prm import MegatronGPTPRM
 from nemo_prm.megatron.vocabulary import encode_continuation, vocabulary_bytes
@@ -77,10 +77,13 @@ class LineScorer:
         if isinstance(request, ScoreRequest):
             return request
         prompts = [self.tokenizer.text_to_ids(prompt) for prompt, _ in request]
-        rows = [
-            [*ids, *encode_continuation(self.tokenizer, self.pieces, response), self.tokenizer.eos_id]
-            for ids, (_, response) in zip(prompts, request)
-        ]
+        try:
+            rows = [
+                [*ids, *encode_continuation(self.tokenizer, self.pieces, response), self.tokenizer.eos_id]
+                for ids, (_, response) in zip(prompts, request)
+            ]
+        except DataError as error:  # one request's text: the others of the batch are answered
+            raise RequestError(str(error)) from error
         for index, (ids, row) in enumerate(zip(prompts, rows)):
             if not ids:
                 raise RequestError(f"prompt {index} is empty")
