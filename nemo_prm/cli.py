@@ -30,6 +30,7 @@ from nemo_prm.errors import ConfigError, NemoPrmError
 SCRIPTS = {
     "quickstart": "run the whole pipeline on two CPU cores, with and without the PRM",
     "serve_generation": "serve a policy for sampling",
+    "serve_verifier": "judge programs for other hosts",
     "label": "sample responses, execute them, and label their lines by binary search",
     "select_data": "choose which labelled responses train the PRM",
     "train_prm": "train the process reward model",
@@ -49,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if args.command == "doctor":
             doctor(args.arguments)
+        elif args.command == "verify":
+            verify(args.arguments)
         else:
             forward(args.command, args.arguments)
     except NemoPrmError as error:
@@ -57,14 +60,18 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def build_parser() -> argparse.ArgumentParser:
-    commands = {"doctor": "say what this machine has, and what that means", **SCRIPTS}
+    commands = {
+        "doctor": "say what this machine has, and what that means",
+        "verify": "judge programs by the tests of their problem, in the sandbox",
+        **SCRIPTS,
+    }
     width = max(map(len, commands))
     listing = "\n".join(f"  {name:<{width}}  {text}" for name, text in commands.items())
     parser = argparse.ArgumentParser(
         prog="nemo-prm",
         description="Process reward models for code, on NVIDIA NeMo-Aligner and Megatron.",
-        epilog=f"commands:\n{listing}\n\nAll but doctor take Hydra overrides (key=value); `nemo-prm COMMAND --help` "
-        "shows the keys.",
+        epilog=f"commands:\n{listing}\n\nAll but doctor and verify take Hydra overrides (key=value); "
+        "`nemo-prm COMMAND --help` shows the keys.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"nemo-prm {__version__}")
@@ -84,6 +91,12 @@ def doctor(argv: Sequence[str]) -> None:
 
     report = checks.examine()
     print(checks.as_json(report) if args.json else checks.as_table(report))
+
+
+def verify(argv: Sequence[str]) -> NoReturn:
+    from nemo_prm.sandbox import command
+
+    sys.exit(command.main(argv))
 
 
 def forward(stem: str, arguments: Sequence[str]) -> NoReturn:

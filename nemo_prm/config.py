@@ -65,6 +65,7 @@ class ServerConfig:
     token: Optional[str] = None  # defaults to the environment variable NEMO_PRM_TOKEN
     drain_s: int = 30  # how long requests in flight may take when the server is asked to end
     verbose: bool = False  # Triton's own log on the terminal
+    metrics_port: Optional[int] = None  # where Triton answers /metrics (Prometheus, no token); None: nowhere
 
 
 @dataclass
@@ -78,10 +79,39 @@ class ServeGenerationConfig:
 
 
 @dataclass
+class VerifierClientConfig:
+    """Hosts that judge programs in place of this one: the `verifier` model of `scripts/serve_verifier.py`."""
+
+    urls: list[str] = field(default_factory=list)  # http://host:5557 each; none: programs run on this machine
+    token: Optional[str] = None  # defaults to the environment variable NEMO_PRM_TOKEN
+    timeout_s: float = 600.0  # for one request at one host, waiting in its queue included
+    connect_timeout_s: float = 5.0  # how long all hosts may be away before the first one has answered
+    reconnect_timeout_s: float = 60.0  # how long all hosts may be away after that (restarts)
+    batch_size: int = 32  # programs per request, at most
+    requests_per_host: int = 4  # in flight
+
+
+@dataclass
 class SandboxConfig:
-    workers: int = 0  # 0: one per core
-    time_limit_s: Optional[float] = None  # overrides the problem's own limit
-    memory_limit_mb: Optional[int] = None
+    workers: int = 0  # programs run at once; 0: one per core
+    time_limit_s: Optional[float] = None  # of one test; overrides the problem's own limit
+    memory_limit_mb: Optional[int] = None  # overrides the problem's own limit
+    total_time_limit_s: Optional[float] = None  # of all tests of a program together
+    stop_at_first_failure: bool = False  # True: no pass rate, and less work
+    minimum_level: str = "full"  # full, namespaces, rlimits: start at this isolation or a better one, or not at all
+    remote: VerifierClientConfig = field(default_factory=VerifierClientConfig)
+
+
+@dataclass
+class ServeVerifierConfig:
+    problems: str = "embedded"  # "embedded", "humaneval", or a problem file (.jsonl), as its clients have it
+    split: str = "train"  # of the embedded set
+    max_batch: int = 256  # programs in one request, and in those that are judged together
+    concurrent_batches: int = 4  # so that one slow program does not hold up the next batch
+    max_queue: int = 64  # requests that may wait; one more is refused, and its client tries again
+    metrics: Optional[str] = None  # folder for metrics.jsonl: verdicts, programs per second, programs waiting
+    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
+    server: ServerConfig = field(default_factory=lambda: ServerConfig(port=5557))
 
 
 @dataclass
@@ -108,7 +138,7 @@ class LabelConfig:
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     neutral: NeutralConfig = field(default_factory=NeutralConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
+    sandbox: SandboxConfig = field(default_factory=lambda: SandboxConfig(stop_at_first_failure=True))
 
 
 @dataclass
@@ -133,7 +163,7 @@ class EvaluateConfig:
     seed: int = 1234
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=0.2, top_p=0.95))  # (p)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
-    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
+    sandbox: SandboxConfig = field(default_factory=lambda: SandboxConfig(stop_at_first_failure=True))
 
 
 @dataclass
@@ -169,5 +199,6 @@ class QuickstartConfig:
     evaluate_problems: Optional[int] = None  # the first N held-out problems
     evaluate_samples: int = 4
     startup_timeout_s: float = 180.0  # for one server
+    minimum_level: str = "rlimits"  # of isolation; raise it to full for a policy that you do not know
     # Further Hydra overrides by stage or server, for example {train_prm: [trainer.rm.max_epochs=2]}.
     overrides: dict[str, list[str]] = field(default_factory=dict)

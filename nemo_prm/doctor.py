@@ -17,29 +17,27 @@ metadata, not imported, except torch (to ask it about CUDA) and `nemo_prm.megatr
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import importlib.metadata
 import importlib.util
 import json
 import os
 import platform
-import resource
 import shutil
 import socket
-import subprocess
 import sys
 import sysconfig
 import textwrap
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Callable, Literal
+from typing import Literal
 
 from nemo_prm import __version__
+from nemo_prm.sandbox.level import LEVELS, offered_levels, why_not
 
 State = Literal["ok", "degraded", "missing"]
 
-PORTS = {"reward": 5555, "critic": 5556, "generation": 5560}
+PORTS = {"reward": 5555, "critic": 5556, "verifier": 5557, "generation": 5560}
 DISTRIBUTIONS = ("nemo-toolkit", "nemo-aligner", "megatron-core", "nvidia-pytriton", "torch")
 MIB = 1024**2
 GIB = 1024**3
@@ -195,47 +193,21 @@ def ports() -> list[Check]:
 
 
 def sandbox() -> list[Check]:
-    """The kernel's and the system's means of isolating a candidate program."""
-    libc = ctypes.CDLL(None, use_errno=True)
-
-    def line(name: str, works: bool, yes: str, no: str, meaning: str) -> Check:
-        return Check("Sandbox", name, "ok" if works else "missing", yes if works else no, meaning)
-
-    bubblewrap = shutil.which("bwrap")
+    """The isolation that candidate programs get here: boxes are started, and a program tries to get out of them."""
+    meanings = {
+        "full": "A program sees neither files, network nor processes of yours, and may make few system calls.",
+        "namespaces": "As full without the system call filter: the kernel is open to attack.",
+        "rlimits": "Limits alone, with a filter and file rules where the kernel has them: docs/sandbox.md.",
+    }
+    offered, checks = offered_levels(), []
+    for level in LEVELS:
+        reason = why_not(level)
+        state: State = "ok" if reason is None else "missing"
+        found = ("the default" if level == offered[0] else "works") if reason is None else reason
+        checks.append(Check("Sandbox", f"level {level}", state, found, meanings[level]))
     compiler = shutil.which("g++")
-    actions = _read("/proc/sys/kernel/seccomp/actions_avail").strip()
-    return [
-        line(
-            "user namespaces",
-            _in_child(lambda: libc.unshare(0x7C020000) == 0),  # NEWUSER, NEWPID, NEWNET, NEWIPC, NEWUTS, NEWNS
-            "user, pid, net, ipc, uts and mount namespaces can be made",
-            "unshare is refused",
-            "With them a candidate sees neither files, network nor processes of yours; without them only limits hold.",
-        ),
-        line(
-            "bubblewrap",
-            bool(bubblewrap) and _runs([bubblewrap or "", "--ro-bind", "/", "/", "--unshare-all", "true"]),
-            bubblewrap or "",
-            "bwrap does not start here" if bubblewrap else "no bwrap on PATH",
-            "The ready-made way into the namespaces (package bubblewrap).",
-        ),
-        line("seccomp", "errno" in actions, actions, "not in this kernel", "Filters the system calls of a candidate."),
-        line(
-            "cgroups",
-            bool(_writable_cgroup()),
-            f"{_writable_cgroup()} is writable",
-            "no writable hierarchy",
-            "Bounds a candidate's process tree as a whole; without it limits hold per process.",
-        ),
-        line(
-            "rlimits",
-            _in_child(_limits_hold),
-            "memory, processes, files and CPU time",
-            "setrlimit is refused",
-            "Limits per process; the least that the sandbox needs.",
-        ),
-        line("g++", bool(compiler), compiler or "", "not on PATH", "Needed only for problems in C++."),
-    ]
+    state = "ok" if compiler else "missing"
+    return [*checks, Check("Sandbox", "g++", state, compiler or "not on PATH", "Needed only for problems in C++.")]
 
 
 def machine() -> list[Check]:
@@ -271,47 +243,6 @@ def patches() -> list[Check]:
         )
         for patch, needed in found
     ]
-
-
-def _in_child(attempt: Callable[[], bool]) -> bool:
-    """Try something irreversible in a forked child."""
-    pid = os.fork()
-    if pid == 0:
-        code = 1
-        try:
-            code = 0 if attempt() else 1
-        finally:
-            os._exit(code)
-    return os.waitpid(pid, 0)[1] == 0
-
-
-def _limits_hold() -> bool:
-    for kind, value in (
-        (resource.RLIMIT_AS, GIB),
-        (resource.RLIMIT_NPROC, 64),
-        (resource.RLIMIT_NOFILE, 64),
-        (resource.RLIMIT_CPU, 60),
-        (resource.RLIMIT_FSIZE, MIB),
-    ):
-        resource.setrlimit(kind, (value, value))
-    return True
-
-
-def _runs(command: list[str]) -> bool:
-    try:
-        return subprocess.run(command, capture_output=True, timeout=10).returncode == 0
-    except (OSError, subprocess.TimeoutExpired):
-        return False
-
-
-def _writable_cgroup() -> str:
-    """The memory hierarchy we may make groups in: cgroup v2 with the memory controller, or v1's; "" if none."""
-    own = dict(line.split(":", 2)[1:] for line in _read("/proc/self/cgroup").splitlines() if line.count(":") >= 2)
-    unified = Path("/sys/fs/cgroup") / own.get("", "/").lstrip("/")
-    if "memory" in _read(str(unified / "cgroup.controllers")) and os.access(unified, os.W_OK):
-        return str(unified)
-    legacy = Path("/sys/fs/cgroup/memory")
-    return str(legacy) if legacy.is_dir() and os.access(legacy, os.W_OK) else ""
 
 
 def _available_memory() -> float:

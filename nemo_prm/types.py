@@ -21,10 +21,11 @@ from typing import Any, Literal, Mapping
 
 Language = Literal["python", "cpp"]
 TestKind = Literal["call", "stdio", "code"]
-Checker = Literal["exact", "approx"]
+CheckerName = Literal["exact", "tokens", "float", "unordered", "code"]
 StepKind = Literal["code", "comment", "blank", "docstring"]
 ResponseClass = Literal["correct", "revised", "wrong"]
 FinishReason = Literal["stop", "length"]
+Level = Literal["full", "namespaces", "rlimits"]  # of isolation: nemo_prm/sandbox/level.py
 Status = Literal[
     "passed",
     "wrong_answer",
@@ -38,12 +39,26 @@ Status = Literal[
 
 
 @dataclass(frozen=True)
+class Checker:
+    """How an answer is compared with a right one; `nemo_prm.sandbox.compare` and docs/problems.md say what each does.
+
+    `tolerance`, relative or absolute, belongs to `float`. `code` belongs to the checker `code`: it defines
+    `check(given, expected, actual) -> bool`, where `given` is the tuple of arguments or the text of stdin.
+    """
+
+    name: CheckerName
+    tolerance: float = 1e-6
+    code: str = ""
+
+
+@dataclass(frozen=True)
 class TestCase:
     """One unit test; which fields count depends on `kind`.
 
     call: `entry_point(*args, **kwargs) == expected`. stdio: the program reads `stdin` and must print `stdout`.
     code: `code` defines `check(candidate)`, which raises when the candidate is wrong (HumanEval, MBPP).
-    `checker` names the comparison of a call test (`nemo_prm.sandbox.compare`); None is exact.
+    `checker` says how a call or stdio test compares; None is exact values, or lines without white space at their ends.
+    `alternatives` are right answers too, beside `expected` or `stdout`.
     """
 
     __test__ = False  # the name starts with "Test", but pytest must not collect it
@@ -56,6 +71,7 @@ class TestCase:
     stdout: str = ""
     code: str = ""
     checker: Checker | None = None
+    alternatives: tuple[Any, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -127,6 +143,7 @@ class Verdict:
     `infra_error` means unknown: the judge failed, not the program. It is never a pass and never a zero.
     `failing_test` is the index of the first test that did not pass; `expected` and `actual` are bounded reprs of its
     two sides. `seconds` is wall time over all tests, `peak_mib` the peak resident memory (NaN when not measured).
+    `sandbox` and `level` say who judged, and how far the program was isolated meanwhile.
     """
 
     status: Status
@@ -139,6 +156,7 @@ class Verdict:
     seconds: float = 0.0
     peak_mib: float = float("nan")
     sandbox: str = ""
+    level: Level | Literal[""] = ""
 
     @property
     def passed(self) -> bool:

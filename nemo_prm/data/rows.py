@@ -24,7 +24,7 @@ from nemo_prm.data.fields import Fields
 from nemo_prm.data.jsonl import PathLike, read_jsonl
 from nemo_prm.errors import DataError
 from nemo_prm.metrics import finite_or_null
-from nemo_prm.types import Cost, FinishReason, LabelRow, Probe, ResponseClass, Status, Step, StepKind, Verdict
+from nemo_prm.types import Cost, FinishReason, LabelRow, Level, Probe, ResponseClass, Status, Step, StepKind, Verdict
 
 SCHEMA = 1
 
@@ -122,6 +122,7 @@ def _verdict(row: Fields) -> Verdict | None:
         seconds=value.number("seconds"),
         peak_mib=float("nan") if peak_mib is None else value.number("peak_mib"),
         sandbox=value.text("sandbox"),
+        level=cast(Level, value.choice("level", ("", *get_args(Level)), "")),
     )
 
 

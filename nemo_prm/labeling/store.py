@@ -49,6 +49,7 @@ def label_settings(config: LabelConfig, problems: Sequence[Problem]) -> dict[str
         "neutral": asdict(config.neutral),
         "time_limit_s": config.sandbox.time_limit_s,
         "memory_limit_mb": config.sandbox.memory_limit_mb,
+        "total_time_limit_s": config.sandbox.total_time_limit_s,
     }
     if config.responses is None:
         settings |= {"checkpoint": config.checkpoint, "responses_per_prompt": config.responses_per_prompt}

@@ -11,24 +11,40 @@
 # limitations under the License.
 """Plain data: the restricted values that may leave or enter the process of a candidate program.
 
-None, bool, int, float, str, list, tuple, dict, set and frozenset, nested; everything else is refused. Lists stay JSON
-lists; what JSON cannot say is an object of one letter: {"t": [...]} is a tuple, {"d": [[key, value], ...]} a dict,
-{"s": [...]} a set, {"z": [...]} a frozenset, {"i": "0x..."} an integer beyond 64 bits. Reading it runs nobody's code.
+None, bool, int, float, complex, str, bytes, list, tuple, dict, set and frozenset, nested; everything else is refused.
+Lists stay JSON lists; what JSON cannot say is an object of one letter: {"t": [...]} is a tuple, {"d": [[key, value],
+...]} a dict, {"s": [...]} a set, {"z": [...]} a frozenset, {"c": [real, imaginary]} a complex number, {"b": "00ff"}
+bytes, {"i": "0x..."} an integer beyond 64 bits. Reading it runs nobody's code.
 
-This file is loaded on both sides; it must import nothing but the standard library.
+The text may come from a hostile process. The time and memory to read it are in proportion to its length: sizes and
+depth are bounded, and so are keys made to collide, which would build a dict in quadratic time.
+
+This file is loaded on both sides; it must import nothing but the standard library, and little of that.
 """
 
 from __future__ import annotations
 
 import collections
 import json
-from typing import Any
+from typing import Any, Callable, Collection, Iterable
 
-MAX_DEPTH = 200
+MAX_DEPTH = 200  # containers inside each other
 MAX_NODES = 1_000_000
+MAX_INT_DIGITS = 1_000_000  # hexadecimal
+MAX_KEY_PAIRS = 400_000_000  # n * n, summed over dicts and sets of n keys that are not all text: 20,000 keys in one
+MAX_SAME_HASH = 100  # keys of one hash in a dict or set; each is compared with all before it
 
 # Subclasses that programs return in good faith; they count by content. A subclass with other manners is refused.
 _BY_CONTENT = (collections.Counter, collections.OrderedDict, collections.defaultdict)
+_CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
+_TEXT = frozenset({str, bytes})  # hashed by SipHash, so that nobody makes many collide
+_INTS, _STRS = frozenset({int}), frozenset({str})
+_LEAST, _MOST = -(2**63), 2**63 - 1
+_NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
+_FEW_KEYS = 1000
+_SHORT = 10_000  # characters; they hold too few keys to be worth counting
+_BAD = (ValueError, TypeError, LookupError, RecursionError)  # what reading bad text raises
+_quote: Callable[[str], str] = json.JSONEncoder().encode
 
 
 class NotPlainError(ValueError):
@@ -41,7 +57,12 @@ def dumps(value: Any) -> str:
     Raises:
         NotPlainError: the value or a part of it is of another type, nested too deeply, or too large.
     """
-    return json.dumps(_encode(value, 0, [MAX_NODES]))
+    try:
+        text = _write(value, 0, [MAX_NODES, MAX_KEY_PAIRS])
+    except RecursionError:  # the caller is deep down already
+        raise NotPlainError("a value nested too deeply") from None
+    _check_size(text)
+    return text
 
 
 def loads(text: str | bytes) -> Any:
@@ -51,50 +72,159 @@ def loads(text: str | bytes) -> Any:
         NotPlainError: the text was not written by `dumps`.
     """
     try:
-        return _decode(json.loads(text), 0)
-    except (ValueError, RecursionError) as error:
+        text = text if isinstance(text, str) else text.decode("ascii")
+        nested = text[:1] in ("[", "{")
+        if not (nested and "{" in text):
+            value = _scan(text, _JSON)
+        elif len(text) <= _SHORT:
+            value = _scan(text, _OBJECTS)
+        else:
+            left = [MAX_KEY_PAIRS]
+            value = _scan(text, json.JSONDecoder(object_pairs_hook=lambda pairs: _object(pairs, left)))
+        if nested and text.count("[") + text.count("{") > MAX_DEPTH:  # or it cannot be that deep
+            _check_depth(value)
+        return value
+    except _BAD as error:
         raise NotPlainError(f"not plain data: {error}") from None
 
 
-def _encode(value: Any, depth: int, budget: list[int]) -> Any:
-    budget[0] -= 1
-    if depth > MAX_DEPTH or budget[0] < 0:
-        raise NotPlainError("a value nested too deeply or too large")
+def parse(text: str | bytes) -> Any:
+    """Parse JSON from a process that may be hostile: as `json.loads`, but within the bounds of plain data.
+
+    Raises:
+        NotPlainError: the text is not JSON in ASCII, or too large.
+    """
+    try:
+        return _scan(text if isinstance(text, str) else text.decode("ascii"), _JSON)
+    except _BAD as error:
+        raise NotPlainError(f"not JSON: {error}") from None
+
+
+def _scan(text: str, decoder: json.JSONDecoder) -> Any:
+    _check_size(text)
+    value, end = decoder.raw_decode(text)
+    if end != len(text):
+        raise ValueError("more than one value")
+    return value
+
+
+def _write(value: Any, depth: int, left: list[int]) -> str:
+    """Write a node; `left` is what remains of MAX_NODES and MAX_KEY_PAIRS."""
     kind = type(value)
-    if value is None or kind is bool or kind is str or kind is float:
-        return value
+    if kind is str:
+        return _quote(value)
     if kind is int:
-        return value if -(2**63) <= value < 2**63 else {"i": hex(value)}
+        return repr(value) if _LEAST <= value <= _MOST else _big(value)
+    if kind is bool:
+        return "true" if value else "false"
+    if value is None:
+        return "null"
+    if kind is float:
+        text = repr(value)
+        return _NOT_FINITE.get(text, text)
     if kind is list:
-        return [_encode(item, depth + 1, budget) for item in value]
-    if kind is dict or kind in _BY_CONTENT:
-        pairs = [[_encode(k, depth + 1, budget), _encode(v, depth + 1, budget)] for k, v in dict.items(value)]
-        return {"d": pairs}
+        return f"[{','.join(_parts(value, depth, left))}]"
     if kind is tuple or (isinstance(value, tuple) and hasattr(kind, "_fields")):  # a namedtuple
-        return {"t": [_encode(item, depth + 1, budget) for item in tuple.__iter__(value)]}
+        return f'{{"t":[{",".join(_parts(tuple(tuple.__iter__(value)), depth, left))}]}}'
+    if kind is dict or kind in _BY_CONTENT:
+        keys, values = _parts(dict.keys(value), depth, left), _parts(dict.values(value), depth, left)
+        if len(value) > _FEW_KEYS:
+            _check_keys(dict.keys(value), left)
+        return f'{{"d":[{",".join([f"[{k},{v}]" for k, v in zip(keys, values)])}]}}'
     if kind is set or kind is frozenset:
-        return {"s" if kind is set else "z": [_encode(item, depth + 1, budget) for item in value]}
+        parts = _parts(value, depth, left)
+        if len(value) > _FEW_KEYS:
+            _check_keys(value, left)
+        return f'{{"{"s" if kind is set else "z"}":[{",".join(parts)}]}}'
+    if kind is bytes:
+        return f'{{"b":"{value.hex()}"}}'
+    if kind is complex:
+        return f'{{"c":[{_write(value.real, depth, left)},{_write(value.imag, depth, left)}]}}'
     raise NotPlainError(f"a value of type {kind.__name__}")
 
 
-def _decode(value: Any, depth: int) -> Any:
-    if depth > MAX_DEPTH:
-        raise NotPlainError("nested too deeply")
-    if isinstance(value, list):
-        return [_decode(item, depth + 1) for item in value]
-    if not isinstance(value, dict):
-        return value
-    if len(value) != 1:
-        raise NotPlainError("an object of several keys")
-    tag, body = next(iter(value.items()))
-    if tag == "i" and isinstance(body, str):
+def _parts(values: Collection[Any], depth: int, left: list[int]) -> Iterable[str]:
+    """Write the nodes in a container."""
+    left[0] -= len(values)
+    if depth >= MAX_DEPTH or left[0] < 0:
+        raise NotPlainError("a value nested too deeply or too large")
+    if len(values) > 3:  # many are mostly of one kind
+        kinds = set(map(type, values))
+        if kinds == _INTS and min(values) >= _LEAST and max(values) <= _MOST:
+            return map(repr, values)
+        if kinds == _STRS:
+            return map(_quote, values)
+    return [_write(value, depth + 1, left) for value in values]
+
+
+def _big(value: int) -> str:
+    if value.bit_length() > 4 * MAX_INT_DIGITS:
+        raise NotPlainError("an integer of too many digits")
+    return f'{{"i":"{hex(value)}"}}'
+
+
+def _object(pairs: list[tuple[str, Any]], pairs_left: list[int] | None = None) -> Any:
+    """Make the value that an object stands for; what is in it has been made already."""
+    if len(pairs) != 1:
+        raise ValueError("an object of several keys")
+    ((tag, body),) = pairs
+    if tag in ("i", "b"):
+        if type(body) is not str:
+            raise TypeError("an object without a string")
+        if tag == "b":
+            return bytes.fromhex(body)
+        if len(body) > MAX_INT_DIGITS + len("-0x"):
+            raise ValueError("an integer of too many digits")
         return int(body, 16)
-    if not isinstance(body, list):
-        raise NotPlainError("an object without a list")
-    try:
-        if tag == "d":
-            return {_decode(k, depth + 1): _decode(v, depth + 1) for k, v in body}
-        items = [_decode(item, depth + 1) for item in body]
-        return {"t": tuple, "s": set, "z": frozenset}[tag](items)
-    except (TypeError, KeyError) as error:  # an unhashable key, a pair that is none, an unknown letter
-        raise NotPlainError(str(error)) from None
+    if type(body) is not list:
+        raise TypeError("an object without a list")
+    if tag == "t":
+        return tuple(body)
+    if tag == "c":
+        real, imaginary = body
+        if type(real) is not float or type(imaginary) is not float:
+            raise TypeError("a complex number of other parts than floats")
+        return complex(real, imaginary)
+    if pairs_left is not None:
+        _check_keys([key for key, _ in body] if tag == "d" else body, pairs_left)
+    value = {"d": dict, "s": set, "z": frozenset}[tag](body)
+    if len(value) != len(body):
+        raise ValueError("a key or an element twice")
+    return value
+
+
+def _check_keys(keys: Collection[Any], left: list[int]) -> None:
+    """Refuse so many keys, or so many of one hash, that building a dict would take long; `left[-1]` is what remains.
+
+    Keys of different hashes collide too, on their way through the table; that costs less, but a way can be long.
+    """
+    if set(map(type, keys)) <= _TEXT:
+        return
+    hashes = list(map(hash, keys))
+    left[-1] -= len(hashes) ** 2
+    if left[-1] < 0 or max(collections.Counter(hashes).values()) > MAX_SAME_HASH:
+        raise NotPlainError("a dict or set of too many keys")
+
+
+def _check_size(text: str) -> None:
+    """Refuse more brackets and commas than `MAX_NODES` nodes have; in memory each is up to 50 times as large."""
+    if len(text) > 3 * MAX_NODES and text[0] in "[{" and sum(map(text.count, ",[{")) > 3 * MAX_NODES:
+        raise NotPlainError("a value too large")
+
+
+def _check_depth(value: Any) -> None:
+    """Refuse what `dumps` would not have written; level by level, for a call per node would take long."""
+    level = [[value]]
+    for _ in range(MAX_DEPTH + 1):
+        level = [
+            part
+            for node in level
+            for part in ((*node, *node.values()) if isinstance(node, dict) else node)
+            if type(part) in _CONTAINERS
+        ]
+    if level:
+        raise ValueError("nested too deeply")
+
+
+_JSON = json.JSONDecoder()
+_OBJECTS = json.JSONDecoder(object_pairs_hook=_object)

@@ -9,18 +9,30 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""A warm Python process that forks once per candidate program; `subprocess_verifier` is the other end.
+"""A warm Python process inside a box that forks once per program; `box.py` is the judge's end.
 
-Started as a script, alone (`python -S -s zygote.py FD FOLDER`), single-threaded, without site-packages. It never sees
-an expected value. FD is a stream socket to the judge. Per program:
+Started as a script (`python -S -s zygote.py CONTROL REQUEST REGION STDIN STDOUT STDERR OPTIONS`), with one thread and
+without site-packages. It holds no expected value. The descriptors are shared with the judge: a stream socket, and
+five memory files. Per program:
 
-    judge -> zygote    4-byte length, JSON request; with it, as ancillary data, the write ends of the child's pipes
-    zygote -> judge    8-byte pid of the child
-    child -> judge     JSON lines on the result pipe: one answer per test, then {"done": exit status}
-    judge -> zygote    1 byte: the judge has seen enough
-    zygote -> judge    wait status, peak resident KiB: by now everything that the program started is dead and reaped
+    judge -> zygote    `REQUEST`; as ancillary data a descriptor: the binary, or a socket
+    child              reads the rest of the request, marshalled, from a memory file; the zygote itself never does,
+                       or a later child could find an earlier one's program in the memory that it inherits
+    child              writes its answers into the region (a mapping; see `Region`), its output into the memory files
+    zygote -> judge    `REPLY`: by now everything that the program started is dead and reaped
 
-When the judge goes away, the socket ends; the zygote then kills the current program and itself.
+C from the judge in between cancels the program. When the judge goes away the socket ends, and with it the zygote.
+
+What a child does is the request's `mode`:
+
+    call     load the program, call its entry point with each of `calls`, answer with the values
+    stdio    run the program with the memory files as its standard streams
+    exec     the same for a compiled program, whose descriptor came with the request
+    proxied  load the program, call its entry point whenever the socket asks for it
+    check    trusted test code: run `check(candidate)`, where `candidate` asks a proxied program over the socket
+    compare  trusted checker code: run `check(given, expected, actual)` on each of `cases`
+
+Modes check and compare have a box, and so a zygote, of their own. The judge imports the constants from here.
 """
 
 from __future__ import annotations
@@ -30,236 +42,439 @@ import os
 if __name__ == "__main__":
     os.environ.clear()  # its variables have done their work; a candidate sees an empty environment
 
+import _sitebuiltins
 import atexit
+import builtins
 import contextlib
 import ctypes
 import gc
 import importlib
 import importlib.util
+import io
 import json
+import marshal
+import math
+import mmap
 import resource
-import shutil
+import select
 import signal
 import socket
 import struct
 import sys
-import tempfile
 import threading
 import time
 import types
-from typing import Any, Callable, NoReturn
+from typing import Any, Callable, NamedTuple, NoReturn
 
-REPLY = struct.Struct("<qq")
-WARM = "bisect collections copy dataclasses datetime decimal enum fractions functools hashlib heapq itertools math "
-WARM += "operator queue random re statistics string textwrap typing"
+REQUEST = struct.Struct("<?qddqq")  # the fields of `Request`
+REPLY = struct.Struct("<qqddq")  # how it ended, wait status, CPU seconds, wall seconds, peak KiB
+ENDED = ("exit", "time", "starved", "cancelled")
+REGION_BYTES = 32 * 2**20
+WARM = "bisect cmath collections contextlib copy functools heapq io itertools math numbers operator random re string "
+WARM += "typing"
 MEBIBYTE = 2**20
-MAX_FILE_BYTES, MAX_FILES, MAX_PROCESSES, SPARE_BYTES = 16 * MEBIBYTE, 64, 4096, 64 * MEBIBYTE
-PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36
+MAX_OUTPUT_BYTES, MAX_FILES, MAX_TASKS, SPARE_BYTES = 16 * MEBIBYTE, 64, 128, 64 * MEBIBYTE
+TMPFS = b"size=64m,nr_inodes=4096,mode=0700"
+TICK_S = 0.05  # how often a program that takes its time is looked at
+PATIENCE = 20  # wall time may be this many times the limit when the machine is loaded
+TRUSTED_TIME_S = 60.0  # of test and checker code
+MAX_MESSAGE_BYTES = 16 * MEBIBYTE  # of the socket between a candidate and its tests
+
+CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
+CLONE_NEWIPC, CLONE_NEWNET = 0x08000000, 0x40000000
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE, MNT_DETACH = 1, 2, 4, 8, 16384, 1 << 18, 2
+PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 36, 38
+SECCOMP_MODE_FILTER = 2
+# In a filter it stands for the child's own pid: a program may signal itself alone. No kernel gives such a pid
+# (PID_MAX_LIMIT is 2**22).
+OWN_PID = 0x5AFEC0DE
+SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF = 444, 445, 446
+LANDLOCK_READ, LANDLOCK_ALL = 0b1100, 0b1111111111110  # reading files and folders; and writing, making, removing them
+PR_SET_KEEPCAPS, CAP_DAC_READ_SEARCH = 8, 2
+NOBODY = 65534
+BOX_UID = 1000
+
+# PyDLL keeps the GIL, and its fork runs no Python hook: this process has one thread, and the hooks (reseeding, new
+# locks) would cost a child 0.3 ms of page faults.
+libc = ctypes.PyDLL(None, use_errno=True)
 
 
-def serve(control: socket.socket, folder: str) -> None:
-    """Fork a child per request until the judge closes the socket."""
-    prctl: Callable[..., int] = getattr(ctypes.CDLL(None), "prctl", lambda *args: -1)
-    prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what a program leaves behind becomes our child
-    for name in WARM.split():
-        importlib.import_module(name)
-    with open("/proc/self/statm") as file:
-        own_bytes = int(file.read().split()[0]) * resource.getpagesize()
-    gc.collect()
-    gc.freeze()
-    control.sendall(b"R")
-    zygote = os.getpid()
-    while True:
-        header, fds, _, _ = socket.recv_fds(control, 4, 2)
-        if not header:
-            return
-        header += _receive(control, 4 - len(header))
-        request = json.loads(_receive(control, int.from_bytes(header, "little")))
-        cwd = tempfile.mkdtemp(dir=folder)
-        pid = os.fork()
+def syscall(name: str, *args: Any) -> int:
+    """Call libc; raises OSError when it says no."""
+    result: int = getattr(libc, name)(*args)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
+    return result
+
+
+_plain: Any = None  # the module plain.py, which lies beside this file wherever that is
+
+
+class Region:
+    """Shared memory for the answers of one program: two little-endian uint32, count and bytes, then JSON lines.
+
+    The judge reads it when the program is dead, as data that anyone may have written, and wipes it.
+    """
+
+    def __init__(self, memory: mmap.mmap) -> None:
+        self._map = memory
+        self._count, self._end = 0, 8
+
+    def add(self, **fields: Any) -> None:
+        """Append one answer; one that does not fit says so, and ends the program."""
+        line = json.dumps(fields).encode("ascii") + b"\n"
+        if self._end + len(line) > REGION_BYTES - 64:
+            line = b'{"overflow": true}\n'
+        self._map[self._end : self._end + len(line)] = line
+        self._end += len(line)
+        self._count += 1
+        self._map[:8] = struct.pack("<II", self._count, self._end - 8)
+        if b"overflow" in line[:12]:
+            os._exit(1)
+
+    def count(self) -> int:
+        """How many answers the program claims to have given."""
+        return int.from_bytes(self._map[:4], "little")
+
+
+class Request(NamedTuple):
+    """What the zygote needs to know of a program."""
+
+    proxied: bool  # it waits for its tests
+    num_tests: int
+    limit_s: float
+    total_s: float
+    memory_mb: int
+    size: int  # bytes of the rest
+
+
+class Zygote:
+    """Serves one box; `options` come from the judge."""
+
+    def __init__(
+        self, control: socket.socket, request: int, region: int, folder: str, options: dict[str, Any]
+    ) -> None:
+        self.control, self.request = control, request
+        self.region = Region(mmap.mmap(region, REGION_BYTES))
+        os.close(region)
+        self.namespaces: bool = options["namespaces"]
+        self.filters = [bytes.fromhex(text) for text in options["filters"]]
+        # In a pid namespace of its own every child is process 1, so its filters can be made ready before.
+        self.ready = [_sock_fprog(code, 1) for code in self.filters] if self.namespaces else []
+        self.folder = folder
+        self.proc = options["proc"]
+        self.null = os.open(os.devnull, os.O_RDWR)
+        self.ruleset = -1 if self.namespaces else _landlock(options["readable"], folder)
+        self.pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY) if self.namespaces else -1
+        self.fresh = 0 if self.filters else CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET
+        self.own_bytes = 0
+        self.clean: tuple[int, ...] = ()
+
+    def serve(self) -> None:
+        """Fork a child per request until the judge closes the socket."""
+        self._warm_up()
+        with open("/proc/self/statm") as file:
+            self.own_bytes = int(file.read().split()[0]) * resource.getpagesize()
+        if self.namespaces:
+            self._hide_proc()
+        self._clean_folder()
+        gc.collect()
+        gc.freeze()
+        self.control.sendall(b"R")
+        while True:
+            kind, fds, _, _ = socket.recv_fds(self.control, 1, 2)
+            if not kind:
+                return
+            if kind == b"C":  # it came too late: the program had ended
+                continue
+            try:
+                reply = self._run(Request(*REQUEST.unpack(_receive(self.control, REQUEST.size))), fds)
+            finally:
+                for fd in fds:
+                    os.close(fd)
+            if reply is None:
+                return
+            self.control.sendall(REPLY.pack(*reply))
+
+    def _run(self, request: Request, fds: list[int]) -> tuple[int, int, float, float, int] | None:
+        """Run one program to its end; None when the judge went away."""
+        os.lseek(0, 0, os.SEEK_SET)
+        os.lseek(1, 0, os.SEEK_SET)
+        os.lseek(2, 0, os.SEEK_SET)
+        if self.namespaces:
+            syscall("setns", self.pid_namespace, CLONE_NEWPID)
+            syscall("unshare", CLONE_NEWPID)
+        started = time.monotonic()
+        pid = libc.fork()
         if pid == 0:
             try:
-                os.setsid()
-                prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-                if os.getppid() == zygote:
-                    _run_child(request, cwd, fds, own_bytes)
+                self._child(request, fds)
             finally:
                 os._exit(70)
-        for fd in fds:
-            os.close(fd)
-        seen = False
+        if self.namespaces:
+            syscall("setns", self.pid_namespace, CLONE_NEWPID)
+        if pid < 0:
+            raise OSError(ctypes.get_errno(), "fork")
         try:
-            control.sendall(struct.pack("<q", pid))
-            seen = bool(control.recv(1))
+            ended = self._watch(pid, request, started)
         finally:
-            status, peak_kib = _kill_all(pid)
-            _remove(cwd)
-        if not seen:
+            status, usage = self._kill(pid)
+        self._clean_folder()
+        if ended is None:
+            return None
+        cpu_s = usage.ru_utime + usage.ru_stime
+        return ENDED.index(ended), status, cpu_s, time.monotonic() - started, usage.ru_maxrss
+
+    def _watch(self, pid: int, request: Request, started: float) -> str | None:
+        """Wait until the program has ended, is out of time, or is no longer wanted.
+
+        A program is charged for its CPU time, and for wall time that it did not spend waiting for a processor.
+        """
+        limit_s, num_tests, total_s = request.limit_s, request.num_tests, request.total_s
+        wall_limit_s = math.inf if request.proxied else limit_s  # its tests look after that: it waits for them, too
+        poller = select.poll()
+        poller.register(self.control, select.POLLIN)
+        pidfd = -1
+        with contextlib.suppress(AttributeError, OSError):  # a kernel before 5.3
+            pidfd = os.pidfd_open(pid)
+            poller.register(pidfd, select.POLLIN)
+        longest_tick_s = tick_s = min(TICK_S, limit_s / 8) if pidfd >= 0 else 0.001
+        answered, test_started, cpu_before = 0, started, 0.0
+        try:
+            while True:
+                ready = poller.poll(math.ceil(tick_s * 1000))
+                if any(fd == self.control.fileno() for fd, _ in ready):
+                    return "cancelled" if self.control.recv(1) else None
+                if ready or (pidfd < 0 and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)):
+                    return "exit"
+                now, cpu = time.monotonic(), time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3)
+                count = min(self.region.count(), num_tests)
+                if count > answered:
+                    answered, test_started, cpu_before = count, now, cpu
+                tick_s = min(longest_tick_s, max(limit_s - (cpu - cpu_before), 0.001))
+                wall = now - test_started
+                if cpu - cpu_before >= limit_s or cpu >= total_s:
+                    return "time"
+                if wall >= wall_limit_s and wall - self._waited(pid) >= wall_limit_s:
+                    return "time"
+                if (
+                    not request.proxied
+                    and now - started >= 2 * total_s + 1
+                    and now - started - self._waited(pid) >= 2 * total_s + 1
+                ):
+                    return "time"  # it sleeps a little in every test
+                patience_s = PATIENCE * total_s + (TRUSTED_TIME_S if request.proxied else 0)
+                if now - started >= patience_s or (not request.proxied and wall >= PATIENCE * limit_s):
+                    return "starved"
+        finally:
+            if pidfd >= 0:
+                os.close(pidfd)
+
+    def _waited(self, pid: int) -> float:
+        """Seconds that the program has waited for a processor so far because of others.
+
+        Of all its threads the one counts that others, not the program's own threads, kept waiting longest.
+        """
+        cpu_ns = time.clock_gettime_ns(~pid << 3 | 2)
+        longest = 0
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            folder = f"{_read(self.proc, 'thread-self/children').split()[0]}/task"
+            tasks = os.open(folder, os.O_RDONLY, dir_fd=self.proc)
+            try:
+                for task in os.listdir(tasks)[:MAX_TASKS]:
+                    ran, delayed = map(int, _read(tasks, f"{task}/schedstat").split()[:2])
+                    longest = max(longest, delayed - (cpu_ns - ran))
+            finally:
+                os.close(tasks)
+        return longest / 1e9
+
+    def _kill(self, pid: int) -> tuple[int, resource.struct_rusage]:
+        """Kill the child and whatever it started; returns the child's wait status and what it used."""
+        if self.namespaces:
+            os.kill(pid, signal.SIGKILL)  # it is the init of its namespace: the rest dies with it
+            _, status, usage = os.wait4(pid, 0)
+            return status, usage
+        _kill(pid)
+        _, status, usage = os.wait4(pid, 0)
+        deadline = time.monotonic() + 3.0
+        while time.monotonic() < deadline:
+            try:
+                left, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                break
+            if left == 0:  # we are the reaper of what it left behind
+                with contextlib.suppress(OSError):
+                    for orphan in _read(self.proc, "thread-self/children").split():
+                        _kill(int(orphan))
+                time.sleep(0.0005)
+        return status, usage
+
+    def _clean_folder(self) -> None:
+        """Give the next program an empty working folder, unless this one was not touched at all."""
+        if self.clean == self._folder_state() and not os.listdir(self.folder):
             return
-        control.sendall(REPLY.pack(status, peak_kib))
+        if self.namespaces:
+            libc.umount2(self.folder.encode(), MNT_DETACH)
+            syscall("mount", b"tmpfs", self.folder.encode(), b"tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, TMPFS)
+        else:
+            os.chmod(self.folder, 0o700)
+            os.chdir(self.folder)
+            # Relative: a folder above may be closed to what has not got our capability.
+            _spawn("chmod", "-R", "u+rwx", ".")
+            _spawn("find", ".", "-mindepth", "1", "-delete")
+        self.clean = self._folder_state()
+
+    def _folder_state(self) -> tuple[int, ...]:
+        state = os.stat(self.folder)  # the clock of its times may tick 250 times a second only
+        return state.st_ino, state.st_mode, state.st_ctime_ns, state.st_mtime_ns, state.st_atime_ns
+
+    def _hide_proc(self) -> None:
+        """Cover /proc with an empty folder; `self.proc` still leads there, for us alone."""
+        syscall("mount", b"none", b"/proc", b"tmpfs", MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, b"size=4k")
+
+    def _warm_up(self) -> None:
+        """Import what programs import, and run what every child runs, so that children find it in shared pages."""
+        for name in WARM.split():
+            importlib.import_module(name)
+        for name in ("fork", "setns", "unshare", "capset", "prctl", "mount", "umount2"):
+            getattr(libc, name)  # looks it up, once
+        request = {
+            "program": "def f(x, y):\n    return [x, y]\n",
+            "entry_point": "f",
+            "calls": [_plain.dumps(((1, [1.5, "a"]), {})), _plain.dumps((("a",), {"y": {"a": (None, True)}}))],
+        }
+        scratch = mmap.mmap(-1, mmap.PAGESIZE * 4)
+        for _ in range(20):  # the interpreter specializes code that has run a few times
+            _run_calls(request, Region(scratch), _plain)
+        _open_streams()
+        del sys.modules["program"]
+        sys.modules["random"].seed(0)
+        # What `site` would define; programs end with exit().
+        builtins.exit = _sitebuiltins.Quitter("exit", "Ctrl-D (i.e. EOF)")
+        builtins.quit = _sitebuiltins.Quitter("quit", "Ctrl-D (i.e. EOF)")
+
+    def _child(self, head: Request, fds: list[int]) -> None:
+        """Confine this process and do what the request's mode says."""
+        request = marshal.loads(os.pread(self.request, head.size, 0))
+        mode = request["mode"]
+        os.setsid()  # a signal to its group must not reach us
+        if not self.namespaces:
+            libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        elif self.fresh:
+            syscall("unshare", self.fresh)
+        if mode not in ("stdio", "exec"):
+            for fd in range(3):
+                os.dup2(self.null, fd)
+        keep = -1
+        if fds:
+            os.dup2(fds[0], keep := 3)
+        if self.ruleset >= 0:
+            self.ruleset = os.dup2(self.ruleset, (keep := keep + 1 if fds else 3), inheritable=False)
+        os.closerange(keep + 1 if keep > 0 else 3, 4096)
+        os.chdir(self.folder)
+        own_bytes = 0 if mode == "exec" else self.own_bytes
+        memory = own_bytes + head.memory_mb * MEBIBYTE
+        _limit(resource.RLIMIT_AS, memory, memory + SPARE_BYTES)
+        cpu_s = int(head.total_s) + 2
+        _limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
+        if mode == "exec":
+            most = resource.getrlimit(resource.RLIMIT_STACK)[1]
+            resource.setrlimit(resource.RLIMIT_STACK, (most, most))  # recursion may use all memory; a thread has 2 MiB
+            os.set_inheritable(3, False)
+        self._confine(may_exec=mode == "exec")
+        if mode == "exec":
+            _execveat(3)
+        gc.enable()
+        plain = sys.modules.pop("plain")
+        {
+            "call": _run_calls,
+            "stdio": _run_program,
+            "proxied": _run_proxied,
+            "check": _run_check,
+            "compare": _run_compare,
+        }[mode](request, self.region, plain)
+        os._exit(0)
+
+    def _confine(self, may_exec: bool) -> None:
+        """Give up every capability and, last, most system calls."""
+        if self.ruleset >= 0:
+            syscall("syscall", SYS_LANDLOCK_RESTRICT_SELF, self.ruleset, 0)
+        if self.namespaces:
+            _set_capabilities(0)
+        if self.filters:
+            program, _ = self.ready[may_exec] if self.ready else _sock_fprog(self.filters[may_exec], os.getpid())
+            syscall("prctl", PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0)
 
 
-def _receive(control: socket.socket, count: int) -> bytes:
+def _sock_fprog(code: bytes, pid: int) -> tuple[bytes, Any]:
+    """A `struct sock_fprog` of a filter for the process `pid`, and the memory that it points to."""
+    buffer = ctypes.create_string_buffer(code.replace(struct.pack("<I", OWN_PID), struct.pack("<I", pid)), len(code))
+    return struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer)), buffer
+
+
+CAPABILITY_HEADER = struct.pack("<Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
+
+
+def _set_capabilities(mask: int) -> None:
+    """Give up every capability that is not in `mask`."""
+    syscall("capset", CAPABILITY_HEADER, struct.pack("<6I", mask, mask, 0, 0, 0, 0))
+
+
+def _landlock(readable: list[str], writable: str) -> int:
+    """Make a Landlock ruleset for children to enter, the file rules where there are no namespaces; -1: it cannot be.
+
+    https://docs.kernel.org/userspace-api/landlock.html; it needs no privilege, and Linux 5.13.
+    """
+    ruleset: int = libc.syscall(SYS_LANDLOCK_CREATE_RULESET, struct.pack("<Q", LANDLOCK_ALL), 8, 0)
+    if ruleset < 0:
+        return -1
+    for path, access in [*((path, LANDLOCK_READ) for path in readable), (writable, LANDLOCK_ALL)]:
+        with contextlib.suppress(FileNotFoundError):
+            fd = os.open(path, os.O_PATH)
+            allowed = access if os.path.isdir(path) else access & 0b110
+            syscall("syscall", SYS_LANDLOCK_ADD_RULE, ruleset, 1, struct.pack("<Qi", allowed, fd), 0)
+            os.close(fd)
+    return ruleset
+
+
+def _become_nobody(folder: str) -> None:
+    """Without namespaces, as root: run as nobody, who may still read what Landlock then allows."""
+    landlock = _landlock([], folder)
+    os.chown(folder, NOBODY, NOBODY)
+    libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    os.setgroups([])
+    os.setresgid(NOBODY, NOBODY, NOBODY)
+    os.setresuid(NOBODY, NOBODY, NOBODY)
+    _set_capabilities(1 << CAP_DAC_READ_SEARCH if landlock >= 0 else 0)
+    if landlock >= 0:
+        os.close(landlock)
+
+
+def _receive(stream: socket.socket, count: int) -> bytes:
     data = bytearray()
     while len(data) < count:
-        part = control.recv(min(count - len(data), MEBIBYTE))
+        part = stream.recv(min(count - len(data), MEBIBYTE))
         if not part:
-            raise EOFError("the judge went away")
+            raise EOFError("the other end went away")
         data += part
     return bytes(data)
 
 
-def _kill_all(pid: int) -> tuple[int, int]:
-    """Kill the child, its group and whatever else has become ours; returns the child's wait status and peak KiB."""
-    _kill(pid)
-    _, status, usage = os.wait4(pid, 0)
-    deadline = time.monotonic() + 3.0
-    while time.monotonic() < deadline:
-        try:
-            left, _ = os.waitpid(-1, os.WNOHANG)
-        except ChildProcessError:
-            break
-        if left == 0:
-            with contextlib.suppress(OSError), open("/proc/thread-self/children") as file:
-                for orphan in file.read().split():
-                    _kill(int(orphan))
-            time.sleep(0.0005)
-    return status, usage.ru_maxrss
+def _read(folder: int, path: str) -> str:
+    with open(os.open(path, os.O_RDONLY, dir_fd=folder)) as file:
+        return file.read()
 
 
 def _kill(pid: int) -> None:
-    for kill in (os.kill, os.killpg):  # the pid first: it may not have its own group yet
+    for kill in (os.kill, os.killpg):
         with contextlib.suppress(ProcessLookupError, PermissionError):
             kill(pid, signal.SIGKILL)
 
 
-def _remove(folder: str) -> None:
-    try:
-        os.rmdir(folder)  # as a rule nothing was written
-    except OSError:
-        os.spawnv(os.P_WAIT, "/bin/chmod", ["chmod", "-R", "u+rwx", folder])
-        os.spawnv(os.P_WAIT, "/bin/rm", ["rm", "-rf", folder])
-
-
-def _run_child(request: dict[str, Any], cwd: str, fds: list[int], own_bytes: int) -> NoReturn:
-    """Confine this process, run the program, answer."""
-    result = fds[0]
-    null = os.open(os.devnull, os.O_RDWR)
-    stdin = null
-    if request["mode"] == "stdio":
-        stdin = os.memfd_create("stdin")
-        with open(stdin, "wb", closefd=False) as file:
-            file.write(request.pop("stdin").encode("utf-8", "surrogatepass"))
-        os.lseek(stdin, 0, os.SEEK_SET)
-    os.dup2(stdin, 0)
-    os.dup2(fds[1] if len(fds) > 1 else null, 1)
-    os.dup2(null, 2)
-    os.closerange(3, result)
-    os.closerange(result + 1, 256)
-    os.chdir(cwd)
-    memory = own_bytes + request["memory_mb"] * MEBIBYTE
-    _limit(resource.RLIMIT_AS, memory, memory + SPARE_BYTES)
-    _limit(resource.RLIMIT_CPU, request["cpu_s"], request["cpu_s"] + 1)
-    _limit(resource.RLIMIT_FSIZE, MAX_FILE_BYTES)
-    _limit(resource.RLIMIT_NOFILE, MAX_FILES)
-    _limit(resource.RLIMIT_NPROC, MAX_PROCESSES)
-    _limit(resource.RLIMIT_CORE, 0)
-    sys.stdin, sys.stdout, sys.stderr = (
-        open(fd, "w" if fd else "r", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
-        for fd in range(3)
-    )
-    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
-    sys.argv = ["program.py"]
-    gc.enable()
-    plain = sys.modules.pop("plain")
-
-    def answer(**fields: Any) -> None:
-        data = json.dumps(fields).encode("ascii") + b"\n"
-        while data:
-            data = data[os.write(result, data) :]
-
-    status = 0
-    try:
-        module = types.ModuleType("__main__" if request["mode"] == "stdio" else "program")
-        sys.modules[module.__name__] = module
-        try:
-            code = compile(request["program"], "<program>", "exec", dont_inherit=True)
-        except BaseException as error:  # SyntaxError, ValueError (NUL), RecursionError, MemoryError
-            answer(compile_error=_describe(error)["text"])
-            os._exit(1)
-        if request["mode"] == "stdio":
-            status = _run_program(code, module, answer)
-        else:
-            exec(code, module.__dict__)
-            if request["entry_point"] not in module.__dict__:
-                raise NameError(f"the program does not define {request['entry_point']}")
-            if request["mode"] == "call":
-                _call(module, request, answer, plain)
-            else:
-                _check(module, request, answer)
-    except BaseException as error:
-        answer(error=_describe(error))
-    answer(done=status)
-    os._exit(status)
-
-
-def _run_program(code: types.CodeType, module: types.ModuleType, answer: Callable[..., None]) -> int:
-    """Run a whole program as the interpreter would: threads are joined, exit functions run, output is flushed."""
-    try:
-        exec(code, module.__dict__)
-        status = 0
-    except SystemExit as error:
-        status = error.code if isinstance(error.code, int) else int(error.code is not None)
-    threading._shutdown()  # type: ignore[attr-defined]
-    atexit._run_exitfuncs()
-    sys.stdout.flush()
-    return status & 0xFF
-
-
-def _call(module: types.ModuleType, request: dict[str, Any], answer: Callable[..., None], plain: Any) -> None:
-    """Answer with the value of every call, or with what it raised."""
-    function = module.__dict__[request["entry_point"]]
-    for call in request["calls"]:
-        try:
-            args, kwargs = plain.loads(call)
-            answer(value=plain.dumps(function(*args, **kwargs)))
-        except plain.NotPlainError as error:
-            answer(refused=str(error))
-        except BaseException as error:
-            answer(error=_describe(error))
-
-
-def _check(module: types.ModuleType, request: dict[str, Any], answer: Callable[..., None]) -> None:
-    """Run every `check(candidate)`; only the token, unknown to the program unless it digs for it, says passed."""
-    token = request.pop("token")
-    candidate = module.__dict__[request["entry_point"]]
-    for source in request.pop("checks"):
-        try:
-            scope = dict(module.__dict__)  # tests use helpers that the problem's prefix defines
-            exec(compile(source, "<test>", "exec", dont_inherit=True), scope)
-            scope["check"](candidate)
-            answer(passed=token)
-        except BaseException as error:
-            answer(error=_describe(error))
-
-
-def _describe(error: BaseException) -> dict[str, Any]:
-    """Say what was raised and where in the program, whatever the exception does when it is looked at."""
-    if isinstance(error, MemoryError):
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))  # room to say so
-    kind = type.__getattribute__(type(error), "__name__")
-    try:
-        message = str(error)[:300]
-    except BaseException:
-        message = "(its text cannot be had)"
-    line, traceback = None, error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == "<program>":
-            line = traceback.tb_lineno
-        traceback = traceback.tb_next
-    text = f"{kind}: {message}" if message else kind
-    return {"kind": kind, "text": text if line is None else f"line {line}: {text}"}
+def _spawn(command: str, *args: str) -> None:
+    path = next((path for path in (f"/bin/{command}", f"/usr/bin/{command}") if os.path.exists(path)), command)
+    null = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in range(3)]
+    os.waitpid(os.posix_spawn(path, [command, *args], {}, file_actions=null), 0)
 
 
 def _limit(which: int, soft: int, hard: int | None = None) -> None:
@@ -269,20 +484,380 @@ def _limit(which: int, soft: int, hard: int | None = None) -> None:
     resource.setrlimit(which, (min(soft, top), top))
 
 
+def _execveat(fd: int) -> None:
+    argv = (ctypes.c_char_p * 2)(b"program", None)
+    envp = (ctypes.c_char_p * 1)(None)
+    libc.fexecve(fd, argv, envp)
+    os._exit(71)
+
+
+def _load(request: dict[str, Any], region: Region, name: str = "program") -> types.ModuleType:
+    """Compile and run the module that the program is."""
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    sys.argv = ["program.py"]
+    try:
+        code = compile(request["program"], "<program>", "exec", dont_inherit=True)
+    except BaseException as error:  # SyntaxError, ValueError (NUL), RecursionError, MemoryError
+        region.add(compile_error=_describe(error)["text"])
+        os._exit(1)
+    module.__dict__.update(__builtins__=builtins, __file__="program.py")
+    exec(code, module.__dict__)
+    if request["entry_point"] is not None and request["entry_point"] not in module.__dict__:
+        raise NameError(f"the program does not define {request['entry_point']}")
+    return module
+
+
+def _run_program(request: dict[str, Any], region: Region, plain: Any) -> NoReturn:
+    """Run a whole program as the interpreter would: threads are joined, exit functions run, output is flushed."""
+    status = 0
+    try:
+        try:
+            _load({**request, "entry_point": None}, region, "__main__")
+        except SystemExit as error:
+            status = error.code if isinstance(error.code, int) else int(error.code is not None)
+        if threading.active_count() > 1:
+            threading._shutdown()  # type: ignore[attr-defined]
+        atexit._run_exitfuncs()
+        _flush(request["program"])
+    except BaseException as error:
+        with contextlib.suppress(BaseException):
+            _flush(request["program"])
+        region.add(error=_describe(error))
+        status = 1
+    os._exit(status & 0xFF)
+
+
+def _flush(program: str) -> None:
+    """Write out what the program left in its streams, those that it opened itself included."""
+    streams = [sys.stdout, sys.__stdout__]
+    if "open" in program:
+        streams += [item for item in gc.get_objects() if isinstance(item, io.IOBase)]  # ours are frozen, not listed
+    for stream in streams:
+        if stream is not None and not stream.closed and stream.writable():
+            stream.flush()
+
+
+def _open_streams() -> None:
+    """Make the standard streams that all children inherit, unused: to open them takes half a millisecond."""
+    sys.stdin, sys.stdout, sys.stderr = (
+        open(fd, "w" if fd else "r", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
+        for fd in range(3)
+    )
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
+
+
+def _run_calls(request: dict[str, Any], region: Region, plain: Any) -> None:
+    """Answer with the value of every call, or with what it raised."""
+    try:
+        function = _load(request, region).__dict__[request["entry_point"]]
+    except BaseException as error:
+        region.add(load_error=_describe(error))
+        return
+    for call in request["calls"]:
+        try:
+            args, kwargs = plain.loads(call)
+            region.add(value=plain.dumps(function(*args, **kwargs)))
+        except plain.NotPlainError as error:
+            region.add(refused=str(error))
+        except BaseException as error:
+            region.add(error=_describe(error))
+
+
+def _run_proxied(request: dict[str, Any], region: Region, plain: Any) -> None:
+    """Serve calls that the tests make; arguments that a call changed go back with its value."""
+    stream = socket.socket(fileno=3)
+    try:
+        function = _load(request, region).__dict__[request["entry_point"]]
+    except BaseException as error:
+        region.add(load_error=_describe(error))
+        return
+    _send(stream, "ready")
+    while True:
+        try:
+            call = _receive(stream, int.from_bytes(_receive(stream, 4), "little")).decode("ascii")
+        except (EOFError, ConnectionError):
+            return
+        try:
+            args, kwargs = plain.loads(call)
+            answer = {"value": plain.dumps(function(*args, **kwargs))}
+            with contextlib.suppress(plain.NotPlainError):
+                after = plain.dumps((args, kwargs))
+                if after != call:
+                    answer["args"] = after
+        except plain.NotPlainError as error:
+            answer = {"refused": str(error)}
+        except BaseException as error:
+            described = _describe(error)
+            answer = {"error": described["text"], "kind": described["kind"]}
+        _send(stream, json.dumps(answer))
+
+
+def _send(stream: socket.socket, text: str) -> None:
+    data = text.encode("ascii")
+    stream.sendall(len(data).to_bytes(4, "little") + data)
+
+
+class CandidateError(Exception):
+    """What the candidate raised, when it is no built-in exception."""
+
+
+class CandidateGone(BaseException):
+    """The candidate's process ended, or gave no answer that can be read; no test can go on."""
+
+
+class NotPlain(BaseException):
+    """The candidate returned what plain data cannot say; it equals no expected value."""
+
+
+class Candidate:
+    """Stands for the candidate's entry point: a call goes to its process and comes back as plain data."""
+
+    def __init__(self, name: str, stream: socket.socket, region: Region, plain: Any) -> None:
+        self.__name__ = self.__qualname__ = name
+        self._stream, self._region, self._plain = stream, region, plain
+        # Why, for good: a test that catches every exception must not pass for it.
+        self._gone: str | None = None
+        self.refused: str | None = None
+        self._called = False
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.check()
+        request = self._plain.dumps((args, kwargs))
+        try:
+            _send(self._stream, request)
+        except OSError:
+            raise self._lost("the program ended") from None
+        answer = self._answer()
+        if "value" in answer:
+            try:
+                value = self._plain.loads(str(answer["value"]))
+                if "args" in answer:
+                    _write_back((args, kwargs), self._plain.loads(str(answer["args"])))
+            except self._plain.NotPlainError as error:
+                raise self._refuse(str(error)) from None
+            if not self._called:
+                self._called = True
+                self._region.add(called=True)
+            return value
+        if "refused" in answer:
+            raise self._refuse(str(answer["refused"]))
+        kind, text = getattr(builtins, str(answer.get("kind")), None), str(answer.get("error"))
+        raised: Exception = CandidateError(text)
+        loops = (StopIteration, StopAsyncIteration)  # would end a loop of the test, as if it had gone through
+        if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, loops):
+            with contextlib.suppress(TypeError):  # a few, such as UnicodeError, are not made from a text
+                raised = kind(text)
+        raise raised
+
+    def allow(self, seconds: float) -> None:
+        """How long the candidate may take for one answer."""
+        self._stream.settimeout(seconds)
+
+    def wait(self) -> None:
+        """Return when the candidate is loaded."""
+        if self._receive() != b"ready":
+            raise CandidateGone("its first message is not the one expected")
+
+    def check(self) -> None:
+        """Raise CandidateGone or NotPlain when a call already did so."""
+        if self._gone is not None:
+            raise CandidateGone(self._gone)
+        if self.refused is not None:
+            raise NotPlain(self.refused)
+
+    def _refuse(self, why: str) -> NotPlain:
+        self.refused = why
+        return NotPlain(why)
+
+    def _answer(self) -> dict[str, Any]:
+        try:
+            answer = self._plain.parse(self._receive())
+        except self._plain.NotPlainError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise self._lost("an answer that cannot be read")
+        return answer
+
+    def _receive(self) -> bytes:
+        try:
+            size = int.from_bytes(_receive(self._stream, 4), "little")
+            if size > MAX_MESSAGE_BYTES:
+                raise self._lost("an answer larger than the limit")
+            return _receive(self._stream, size)
+        except TimeoutError:
+            raise self._lost("slow") from None
+        except (EOFError, OSError):
+            raise self._lost("the program ended") from None
+
+    def _lost(self, why: str) -> CandidateGone:
+        self._gone = why
+        return CandidateGone(why)
+
+
+def _write_back(old: Any, new: Any) -> None:
+    """Repeat in our arguments what the candidate changed in its copies of them."""
+    (old_args, old_kwargs), (new_args, new_kwargs) = old, new
+    if type(new_args) is not tuple or type(new_kwargs) is not dict:
+        return
+    pairs = [*zip(old_args, new_args), *((old_kwargs[k], new_kwargs[k]) for k in old_kwargs.keys() & new_kwargs)]
+    for mine, theirs in pairs:
+        if type(mine) is not type(theirs):
+            continue
+        if isinstance(mine, list):
+            mine[:] = theirs
+        elif isinstance(mine, (dict, set)):
+            mine.clear()
+            mine.update(theirs)
+
+
+def _run_check(request: dict[str, Any], region: Region, plain: Any) -> None:
+    """Run trusted test code against the candidate at the other end of the socket; one answer per test."""
+    candidate = Candidate(request["entry_point"], socket.socket(fileno=3), region, plain)
+    candidate.allow(request["answer_s"])
+    helpers: dict[str, Any] = {"__name__": "test"}
+    with contextlib.suppress(SyntaxError):  # a prefix that the response goes on with may be no program by itself
+        exec(compile(request["prefix"], "<prefix>", "exec", dont_inherit=True), helpers)
+    try:
+        candidate.wait()
+        for source in request["checks"]:
+            scope = {**helpers, request["entry_point"]: candidate, "candidate": candidate}
+            candidate.refused = None
+            try:
+                exec(compile(source, "<test>", "exec", dont_inherit=True), scope)
+                scope["check"](candidate)
+                candidate.check()
+                region.add(passed=True)
+            except NotPlain as error:
+                region.add(refused=str(error)[:300])
+            except AssertionError as error:
+                region.add(failed=_describe(error, "<test>")["text"])
+            except Exception as error:
+                region.add(raised=_describe(error, "<test>"))
+    except CandidateGone as error:
+        region.add(gone=str(error))
+
+
+def _run_compare(request: dict[str, Any], region: Region, plain: Any) -> None:
+    """Run trusted checker code on what candidates answered; one answer per case."""
+    for code, case in zip(request["codes"], request["cases"]):
+        scope: dict[str, Any] = {"__name__": "checker"}
+        given, rights, actual = case
+        try:
+            exec(compile(code, "<checker>", "exec", dont_inherit=True), scope)
+            _accepts(scope["check"], plain, given, rights[0], rights[0])
+        except Exception as error:  # not even on a right answer does it work
+            region.add(broken=_describe(error, "<checker>")["text"])
+            return
+        region.add(sound=True)
+        try:
+            region.add(passed=any(_accepts(scope["check"], plain, given, right, actual) for right in rights))
+        except Exception as error:  # an answer of a shape that the checker does not expect
+            region.add(passed=False, message=_describe(error, "<checker>")["text"])
+
+
+def _accepts(check: Callable[[Any, Any, Any], Any], plain: Any, given: str, expected: str, actual: str) -> bool:
+    """Ask a checker; it gets values of its own each time, since it may change them."""
+    try:
+        return bool(check(plain.loads(given), plain.loads(expected), plain.loads(actual)))
+    except AssertionError:
+        return False
+
+
+def _describe(error: BaseException, filename: str = "<program>") -> dict[str, Any]:
+    """Say what was raised and where in the program, whatever the exception does when it is looked at."""
+    if isinstance(error, MemoryError):
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))  # room to say so
+    kind = str(type.__getattribute__(type(error), "__name__"))[:100]
+    try:
+        message = str(error)[:300]
+    except BaseException:
+        message = "(its text cannot be had)"
+    line, traceback = None, error.__traceback__
+    while traceback is not None:
+        if traceback.tb_frame.f_code.co_filename == filename:
+            line = traceback.tb_lineno
+        traceback = traceback.tb_next
+    text = f"{kind}: {message}" if message else kind
+    return {"kind": kind, "text": text if line is None else f"line {line}: {text}"}
+
+
+def _enter_namespaces() -> None:
+    """Make a user, mount and pid namespace of our own, and become the init of the latter.
+
+    Whoever started us has made the net, ipc and uts namespaces and the read-only root already. As root we become
+    nobody first: a user namespace does not take its power over files and limits from the root that made it.
+    """
+    if os.geteuid() == 0:
+        with contextlib.suppress(OSError):  # inside a container that has no other user, root is nobody already
+            os.setgroups([])
+            os.setresgid(NOBODY, NOBODY, NOBODY)
+            os.setresuid(NOBODY, NOBODY, NOBODY)
+            libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # or /proc/self belongs to root
+    uid, gid = os.geteuid(), os.getegid()
+    syscall("unshare", CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID)
+    for name, text in (("setgroups", "deny"), ("uid_map", f"{BOX_UID} {uid} 1"), ("gid_map", f"{BOX_UID} {gid} 1")):
+        with open(f"/proc/self/{name}", "w") as file:
+            file.write(text)
+    syscall("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
+    _fork_off(lambda: None)
+
+
+def _fork_off(afterwards: Callable[[], None]) -> None:
+    """Go on in a child; this process waits for its end, and dies with it."""
+    parent = os.getpid()
+    if (pid := os.fork()) > 0:
+        os.closerange(0, 4096)
+        os.waitpid(pid, 0)
+        afterwards()
+        os._exit(0)
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() not in (parent, 0):  # 0: it is outside our pid namespace
+        os._exit(0)
+
+
 def _main() -> None:
+    global _plain
     sys.path.pop(0)  # this folder is no place for a candidate's imports
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "plain.py")
     spec = importlib.util.spec_from_file_location("plain", path)
     assert spec is not None and spec.loader is not None
-    sys.modules["plain"] = module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    folder = sys.argv[2]
+    sys.modules["plain"] = _plain = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(_plain)
+    control_fd, request, region, *streams = map(int, sys.argv[1:7])
+    options = json.loads(sys.argv[7])
+    control = socket.socket(fileno=control_fd)
     try:
-        serve(socket.socket(fileno=int(sys.argv[1])), folder)
-    except (EOFError, ConnectionError, BrokenPipeError):
+        if options["namespaces"]:
+            _enter_namespaces()
+        else:
+            _fork_off(lambda: _spawn("rm", "-rf", options["folder"]))
+            libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what a program leaves behind becomes our child
+            if os.geteuid() == 0:
+                with contextlib.suppress(OSError):  # a container that has no other user
+                    _become_nobody(options["folder"])
+        libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+        for fd, stream in enumerate(streams):
+            os.dup2(stream, fd)
+            os.close(stream)
+        if options["core"] is not None:
+            os.sched_setaffinity(0, [options["core"]])
+        for which, most in (
+            (resource.RLIMIT_FSIZE, MAX_OUTPUT_BYTES),
+            (resource.RLIMIT_NOFILE, MAX_FILES),
+            (resource.RLIMIT_NPROC, MAX_TASKS if options["namespaces"] else 4096),
+            (resource.RLIMIT_CORE, 0),
+        ):
+            _limit(which, most)
+        options["proc"] = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
+        Zygote(control, request, region, options["folder"], options).serve()
+    except (EOFError, ConnectionError):
         pass  # the judge went away
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            control.sendall(b"E" + str(error).encode("utf-8", "replace")[:500])
+        raise
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ import pytest
 from nemo_prm.config import SandboxConfig
 from nemo_prm.data.problems import load_problem_file
 from nemo_prm.data.steps import make_program
-from nemo_prm.sandbox.subprocess_verifier import default_verifier
+from nemo_prm.sandbox.verifier import default_verifier
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

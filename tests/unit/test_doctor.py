@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 from nemo_prm import doctor
+from nemo_prm.sandbox.level import offered_levels
 
 ROOT = Path(doctor.__file__).resolve().parents[1]
 
@@ -42,7 +43,7 @@ def test_what_the_issue_of_a_user_may_hang_on_is_looked_at(report: list[doctor.C
     names = {check.name for check in report}
     assert {"CUDA", "Transformer Engine", "Apex", "TensorRT-LLM", "Python library", "/dev/shm"} <= names
     assert {"port 5555", "port 5556", "port 5560"} <= names
-    assert {"user namespaces", "bubblewrap", "seccomp", "cgroups", "rlimits", "g++"} <= names
+    assert {"level full", "level namespaces", "level rlimits", "g++"} <= names
     assert {"nemo-toolkit", "nemo-aligner", "megatron-core", "nvidia-pytriton", "cores", "memory", "disk"} <= names
 
 
@@ -68,12 +69,12 @@ def test_a_taken_port_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     assert doctor.ports()[0].state == "ok"
 
 
-def test_limits_tried_in_a_child_do_not_stick() -> None:
-    import resource
-
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    assert doctor._in_child(doctor._limits_hold)
-    assert resource.getrlimit(resource.RLIMIT_NOFILE) == before
+def test_it_says_which_isolation_programs_get_here() -> None:
+    levels = {check.name: check for check in doctor.sandbox() if check.name.startswith("level ")}
+    assert list(levels) == ["level full", "level namespaces", "level rlimits"]
+    offered = [name for name, check in levels.items() if check.state == "ok"]
+    assert offered == [f"level {level}" for level in offered_levels()]
+    assert levels[offered[0]].found == "the default"
 
 
 def test_it_runs_without_the_stack_and_says_how_to_install_it() -> None:

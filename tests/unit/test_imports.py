@@ -176,7 +176,8 @@ def test_the_light_side_imports_with_the_light_install_alone_in_under_a_second()
 
 def test_the_clients_of_the_servers_need_numpy_and_no_more() -> None:
     """So that labeling and evaluation against a remote policy work on the light install."""
-    import_in_fresh_interpreter(["nemo_prm.serving.client"], LIGHT_REQUIREMENTS | {"numpy"})
+    names = ["nemo_prm.serving.client", "nemo_prm.serving.verifier_client"]
+    import_in_fresh_interpreter(names, LIGHT_REQUIREMENTS | {"numpy"})
 
 
 def test_the_probe_refuses_what_is_not_allowed() -> None:

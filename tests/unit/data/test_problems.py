@@ -23,9 +23,12 @@ import pytest
 
 from nemo_prm.data.problems import load_problems, load_responses, problem_from_json, problem_to_json
 from nemo_prm.errors import ConfigError, DataError
-from nemo_prm.types import TestCase
+from nemo_prm.sandbox.compare import matches
+from nemo_prm.types import Checker, TestCase
 
+CHECK = "def check(given, expected, actual):\n    return actual == expected\n"
 CALL = {"kind": "call", "args": [1], "expected": 2}
+STDIO = {"kind": "stdio", "stdout": "1"}
 MINIMAL: dict[str, Any] = {"problem_id": "p0", "prompt": "Add one.", "tests": [CALL], "entry_point": "f"}
 
 
@@ -47,8 +50,10 @@ def test_round_trip_keeps_everything() -> None:
     value = {
         **MINIMAL,
         "tests": [
-            {"kind": "call", "args": [[1, {"a": None}]], "kwargs": {"k": 1.5}, "expected": None, "checker": "approx"},
+            {"kind": "call", "args": [[1, {"a": None}]], "kwargs": {"k": 1.5}, "expected": None, "checker": "exact"},
+            {"kind": "call", "expected": 1, "alternatives": [2, [3]], "checker": {"name": "float", "tolerance": 0.5}},
             {"kind": "stdio", "stdin": "1\n", "stdout": "2"},
+            {"kind": "stdio", "stdout": "2", "alternatives": ["3\n"], "checker": {"name": "code", "code": CHECK}},
             {"kind": "code", "code": "def check(candidate):\n    assert candidate(1) == 2\n"},
         ],
         "public_tests": [{"kind": "call", "args": [], "kwargs": {}, "expected": False}],
@@ -64,6 +69,30 @@ def test_round_trip_keeps_everything() -> None:
     assert problem.difficulty == "3"
     assert problem.extra == {"source": "mine", "rating": [1, 2]}
     assert problem_from_json(json.loads(json.dumps(problem_to_json(problem))), "here:1") == problem
+
+
+def test_checkers_load() -> None:
+    given = ["float", "approx", {"name": "float", "tolerance": 1}, None, {"name": "tokens"}]
+    given.append({"name": "code", "code": CHECK})
+    tests = [{**test, "checker": checker} for test in (CALL, STDIO) for checker in given]
+    problem = problem_from_json(change(tests=tests), "here:1")
+    found = [Checker("float"), Checker("float"), Checker("float", 1.0), None, Checker("tokens")]
+    assert [test.checker for test in problem.tests] == 2 * [*found, Checker("code", code=CHECK)]
+
+
+def test_the_examples_of_the_manual_load_and_mean_what_it_says(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "problems.md").read_text(encoding="utf-8")
+    (tmp_path / "p.jsonl").write_text(page.split("```jsonl\n")[1].split("```")[0], encoding="utf-8")
+    tests = {problem.problem_id: problem.tests[0] for problem in load_problems(str(tmp_path / "p.jsonl"))}
+    assert matches(tests["mean"], 7 / 3) and not matches(tests["mean"], 2.3)
+    assert matches(tests["halves"], "0.50000\n1.5001") and not matches(tests["halves"], "0.6 1.5")
+    assert matches(tests["distinct"], {3, 1}) and not matches(tests["distinct"], [1, 1, 3])
+    assert matches(tests["either"], "13") and not matches(tests["either"], "12")
+    checker = tests["divisor"].checker
+    assert checker is not None
+    scope: dict[str, Any] = {}
+    exec(checker.code, scope)
+    assert [scope["check"]((91,), 7, answer) for answer in (7, 13, 1, 91, 8, "7", None)] == [True] * 2 + [False] * 5
 
 
 def change(**keys: Any) -> dict[str, Any]:
@@ -89,7 +118,36 @@ def change(**keys: Any) -> dict[str, Any]:
         (change(tests=[{"kind": ["call"]}]), "`tests[0].kind` must be one of"),
         (change(tests=[{"kind": "call", "args": [1]}]), "`tests[0].expected` is missing"),
         (change(tests=[{**CALL, "args": "1"}]), "`tests[0].args` must be a list, found a string"),
-        (change(tests=[{**CALL, "checker": "fuzzy"}]), "`tests[0].checker` must be one of exact, approx"),
+        (change(tests=[{**CALL, "checker": "fuzzy"}]), "`tests[0].checker` must be one of exact, tokens, float, unor"),
+        (change(tests=[{**CALL, "checker": ["float"]}]), "`tests[0].checker` must be one of exact, tokens"),
+        (change(tests=[{**CALL, "checker": "code"}]), "`tests[0].checker` of this name is an object"),
+        (change(tests=[{**CALL, "checker": {}}]), "`tests[0].checker.name` is missing"),
+        (change(tests=[{**CALL, "checker": {"name": "fuzzy"}}]), "`tests[0].checker.name` must be one of exact"),
+        (change(tests=[{**CALL, "checker": {"name": "code"}}]), "`tests[0].checker.code` is missing"),
+        (
+            change(tests=[{**CALL, "checker": {"name": "code", "code": "def f(:"}}]),
+            "`tests[0].checker.code` is no Python",
+        ),
+        (change(tests=[{**CALL, "checker": {"name": "code", "code": "\0"}}]), "`tests[0].checker.code` is no Python"),
+        (
+            change(tests=[{**CALL, "checker": {"name": "float", "tolerance": 0}}]),
+            "`tests[0].checker.tolerance` must be",
+        ),
+        (
+            change(tests=[{**CALL, "checker": {"name": "tokens", "tolerance": 1}}]),
+            "`tests[0].checker.tolerance` is not a",
+        ),
+        (
+            change(tests=[{**CALL, "checker": {"name": "float", "code": CHECK}}]),
+            "`tests[0].checker.code` is not a known",
+        ),
+        (change(tests=[{**CALL, "alternatives": 2}]), "`tests[0].alternatives` must be a list, found an integer"),
+        (
+            change(tests=[{**STDIO, "alternatives": ["1", 2]}]),
+            "`tests[0].alternatives[1]` must be a string, found an i",
+        ),
+        (change(tests=[{**STDIO, "expected": 2}]), "`tests[0].expected` is not a known key"),
+        (change(tests=[{"kind": "code", "code": CHECK, "checker": "exact"}]), "`tests[0].checker` is not a known key"),
         (change(tests=[{**CALL, "expcted": 2}]), "`tests[0].expcted` is not a known key"),
         (change(tests=[{"kind": "stdio", "stdin": "1"}]), "`tests[0].stdout` is missing"),
         (change(tests=[{"kind": "code"}]), "`tests[0].code` is missing"),

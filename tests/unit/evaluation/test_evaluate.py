@@ -20,7 +20,7 @@ import pytest
 from nemo_prm.config import EvaluateConfig
 from nemo_prm.errors import ConfigError, PromptTooLongError
 from nemo_prm.evaluation.evaluate import Sample, evaluate
-from nemo_prm.sandbox.subprocess_verifier import default_verifier
+from nemo_prm.sandbox.verifier import default_verifier
 from nemo_prm.types import Completion, Problem, SamplingParams, TestCase, Verdict
 
 RIGHT = "def add(a, b):\n    return a + b\n"

@@ -23,13 +23,13 @@ from simulated_policy import HEAD, SimulatedPolicy, Task, chain
 from nemo_prm.config import LabelConfig, NeutralConfig
 from nemo_prm.errors import ConfigError, GeneratorError
 from nemo_prm.labeling.labeler import GIVEN, Labeler, Outcome, Skipped
-from nemo_prm.sandbox.subprocess_verifier import SubprocessVerifier
+from nemo_prm.sandbox.verifier import SandboxVerifier
 from nemo_prm.types import LabelRow, Problem, Response, TestCase, Verdict
 
 
 @pytest.fixture(scope="module")
-def verifier() -> Iterator[SubprocessVerifier]:
-    with SubprocessVerifier(workers=2) as found:
+def verifier() -> Iterator[SandboxVerifier]:
+    with SandboxVerifier(workers=2) as found:
         yield found
 
 
@@ -42,7 +42,7 @@ def given(task: Task, *texts: str) -> list[Response]:
 
 
 def label(
-    policy: SimulatedPolicy, verifier: SubprocessVerifier, task: Task, *texts: str, **keys: object
+    policy: SimulatedPolicy, verifier: SandboxVerifier, task: Task, *texts: str, **keys: object
 ) -> list[LabelRow]:
     labeler = Labeler(policy, verifier, config(**keys))
     rows = {}
@@ -57,7 +57,7 @@ def without_cost(outcomes: Sequence[Outcome]) -> list[tuple[object, ...]]:
     return sorted((r.problem_id, r.response_id, r.response, r.labels, r.response_class, r.probes) for r in rows)
 
 
-def test_labels_of_hand_made_responses(verifier: SubprocessVerifier) -> None:
+def test_labels_of_hand_made_responses(verifier: SandboxVerifier) -> None:
     task = chain("a", 6, error_rate=0.1)
     policy = SimulatedPolicy([task])
     right, third, first, last = label(
@@ -71,10 +71,10 @@ def test_labels_of_hand_made_responses(verifier: SubprocessVerifier) -> None:
     assert right.generator == GIVEN and third.generator == "simulated"
     assert right.cost.executions == 1 and right.cost.completions == 0
     assert third.verdict is not None and third.verdict.status == "wrong_answer"
-    assert (third.sandbox, third.seed, third.checkpoint) == ("subprocess-1", 1234, "hand")
+    assert (third.sandbox, third.seed, third.checkpoint) == ("sandbox-2", 1234, "hand")
 
 
-def test_a_policy_that_never_gets_it_right_makes_wrong(verifier: SubprocessVerifier) -> None:
+def test_a_policy_that_never_gets_it_right_makes_wrong(verifier: SandboxVerifier) -> None:
     task = chain("a", 4, error_rate=1.0)
     (row,) = label(SimulatedPolicy([task]), verifier, task, task.response([0]), completions=5)
     assert (row.response_class, row.labels) == ("wrong", (-1,) * 6)
@@ -82,7 +82,7 @@ def test_a_policy_that_never_gets_it_right_makes_wrong(verifier: SubprocessVerif
     assert 2 <= len(row.probes) <= 3
 
 
-def test_neutral_steps_are_zero_and_never_probed(verifier: SubprocessVerifier) -> None:
+def test_neutral_steps_are_zero_and_never_probed(verifier: SandboxVerifier) -> None:
     task = chain("a", 3, error_rate=0.05)
     lines = ["    # so", "    v = 3 * v + 0", "    # far", "    v = 3 * v + 99", "    v = 3 * v + 2", "    # so good"]
     text = HEAD + "\n".join(lines) + "\n    return v\n# end\n"
@@ -96,7 +96,7 @@ def test_neutral_steps_are_zero_and_never_probed(verifier: SubprocessVerifier) -
     assert switched.labels == (1,) * 9
 
 
-def test_early_stop_neither_generates_nor_executes_the_rest(verifier: SubprocessVerifier) -> None:
+def test_early_stop_neither_generates_nor_executes_the_rest(verifier: SandboxVerifier) -> None:
     task = chain("a", 2, error_rate=0.0)  # each completion of a good prefix passes
     policy = SimulatedPolicy([task])
     (row,) = label(policy, verifier, task, task.response([1]))
@@ -111,7 +111,7 @@ def test_early_stop_neither_generates_nor_executes_the_rest(verifier: Subprocess
     assert row.cost.tokens > 0 and row.cost.seconds > 0
 
 
-def test_soft_labels_draw_all_and_give_shares(verifier: SubprocessVerifier) -> None:
+def test_soft_labels_draw_all_and_give_shares(verifier: SandboxVerifier) -> None:
     task = chain("a", 3, error_rate=0.5)
     policy = SimulatedPolicy([task])
     (row,) = label(policy, verifier, task, task.response([2]), soft_labels=True, completions=20)
@@ -123,7 +123,7 @@ def test_soft_labels_draw_all_and_give_shares(verifier: SubprocessVerifier) -> N
     assert row.labels[3:] == (-1, -1)
 
 
-def test_requests_are_batched_over_searches(verifier: SubprocessVerifier) -> None:
+def test_requests_are_batched_over_searches(verifier: SandboxVerifier) -> None:
     tasks = [chain(f"t{i}", 6, error_rate=0.3) for i in range(8)]
     policy = SimulatedPolicy(tasks)
     labeler = Labeler(policy, verifier, config(responses_per_prompt=4))
@@ -137,7 +137,7 @@ def test_requests_are_batched_over_searches(verifier: SubprocessVerifier) -> Non
         assert len(set(prompts)) == len(prompts)
 
 
-def test_sampled_labels_do_not_depend_on_batches_or_resumption(verifier: SubprocessVerifier) -> None:
+def test_sampled_labels_do_not_depend_on_batches_or_resumption(verifier: SandboxVerifier) -> None:
     tasks = [chain(f"t{i}", 4, error_rate=0.3) for i in range(6)]
     problems = [task.problem for task in tasks]
     settings = config(responses_per_prompt=3, completions=6)
@@ -158,7 +158,7 @@ def test_sampled_labels_do_not_depend_on_batches_or_resumption(verifier: Subproc
     assert without_cost(other) != without_cost(whole)
 
 
-def test_class_shares_follow_the_error_rate(verifier: SubprocessVerifier) -> None:
+def test_class_shares_follow_the_error_rate(verifier: SandboxVerifier) -> None:
     """Correct is (1 - error)^lines, up to sampling: 60 responses, 4 standard deviations."""
     tasks = [chain(f"t{i}", 3, error_rate=0.2) for i in range(12)]
     outcomes = Labeler(SimulatedPolicy(tasks), verifier, config(responses_per_prompt=5)).label_sampled(
@@ -172,7 +172,7 @@ def test_class_shares_follow_the_error_rate(verifier: SubprocessVerifier) -> Non
     assert counts["wrong"] <= 1
 
 
-def test_responses_that_begin_alike_share_their_trials(verifier: SubprocessVerifier) -> None:
+def test_responses_that_begin_alike_share_their_trials(verifier: SandboxVerifier) -> None:
     task = chain("a", 5, error_rate=0.2)
     policy = SimulatedPolicy([task])
     alike = [task.response([3], extra="    v = v\n"), task.response([3], extra="    v = +v\n")]
@@ -185,7 +185,7 @@ def test_responses_that_begin_alike_share_their_trials(verifier: SubprocessVerif
     assert len(asked) < len([prompt for prompts, _, _ in alone.calls for prompt in prompts])
 
 
-def test_prompts_that_are_too_long_are_skipped(verifier: SubprocessVerifier) -> None:
+def test_prompts_that_are_too_long_are_skipped(verifier: SandboxVerifier) -> None:
     short, long = chain("a", 2), chain("b" * 500, 2)
     policy = SimulatedPolicy([short, long], max_prompt=300)
     labeler = Labeler(policy, verifier, config(responses_per_prompt=2))
@@ -196,7 +196,7 @@ def test_prompts_that_are_too_long_are_skipped(verifier: SubprocessVerifier) -> 
     assert {o.problem_id for o in outcomes if isinstance(o, LabelRow)} == {"a"}
 
 
-def test_a_prefix_that_fills_the_context_cannot_be_completed(verifier: SubprocessVerifier) -> None:
+def test_a_prefix_that_fills_the_context_cannot_be_completed(verifier: SandboxVerifier) -> None:
     task = chain("a", 6, error_rate=0.05)
     text = task.response([5])
     limit = len(task.prompt) + len(HEAD) + 2 * len("    v = 3 * v + 0\n")
@@ -205,7 +205,7 @@ def test_a_prefix_that_fills_the_context_cannot_be_completed(verifier: Subproces
     assert {p.num_completions for p in row.probes if p.num_steps > 3} == {0}
 
 
-def test_a_dead_generator_is_an_error(verifier: SubprocessVerifier) -> None:
+def test_a_dead_generator_is_an_error(verifier: SandboxVerifier) -> None:
     class Dead(SimulatedPolicy):
         def generate(self, *args: object, **kwargs: object) -> list[list[object]]:  # type: ignore[override]
             raise GeneratorError("no answer")
@@ -217,7 +217,7 @@ def test_a_dead_generator_is_an_error(verifier: SubprocessVerifier) -> None:
         label(Dead([]), verifier, task, task.response([0]))
 
 
-class FlakyVerifier(SubprocessVerifier):
+class FlakyVerifier(SandboxVerifier):
     """The real verifier, whose judge has broken down for programs that hold a certain text."""
 
     broken = "never"
@@ -226,6 +226,9 @@ class FlakyVerifier(SubprocessVerifier):
         if self.broken in program:
             return Verdict("infra_error", message="down")
         return super().verify(problem, program, tests)
+
+    def verify_many(self, jobs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
+        return [self.verify(problem, program) for problem, program in jobs]
 
 
 def test_unknown_verdicts_are_never_labels() -> None:
@@ -242,7 +245,7 @@ def test_unknown_verdicts_are_never_labels() -> None:
         assert isinstance(outcomes["r0"], Skipped)
 
 
-def test_empty_and_fenced_responses(verifier: SubprocessVerifier) -> None:
+def test_empty_and_fenced_responses(verifier: SandboxVerifier) -> None:
     task = chain("a", 3, error_rate=0.05)
     policy = SimulatedPolicy([task])
     empty, fenced = label(policy, verifier, task, "", f"Here:\n```python\n{task.response()}```\nDone.\n")
@@ -252,6 +255,6 @@ def test_empty_and_fenced_responses(verifier: SubprocessVerifier) -> None:
 
 
 @pytest.mark.parametrize("keys", [{"completions": 0}, {"responses_per_prompt": 0}])
-def test_counts_must_be_positive(verifier: SubprocessVerifier, keys: dict[str, int]) -> None:
+def test_counts_must_be_positive(verifier: SandboxVerifier, keys: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match="must be at least 1"):
         Labeler(SimulatedPolicy([]), verifier, config(**keys))

@@ -31,7 +31,7 @@ from nemo_prm.data.rows import read_label_rows
 from nemo_prm.errors import ConfigError, DataError
 from nemo_prm.labeling.run import restrict, run_labeling
 from nemo_prm.labeling.store import LabelStore, label_settings
-from nemo_prm.sandbox.subprocess_verifier import SubprocessVerifier
+from nemo_prm.sandbox.verifier import SandboxVerifier
 from nemo_prm.types import Cost, LabelRow, Response
 
 TASKS = [chain(f"t{i}", 3) for i in range(6)]
@@ -40,8 +40,8 @@ HERE = Path(__file__).resolve().parent
 
 
 @pytest.fixture(scope="module")
-def verifier() -> Iterator[SubprocessVerifier]:
-    with SubprocessVerifier(workers=2) as found:
+def verifier() -> Iterator[SandboxVerifier]:
+    with SandboxVerifier(workers=2) as found:
         yield found
 
 
@@ -149,7 +149,7 @@ def test_settings_that_change_no_label_are_not_compared(tmp_path: Path) -> None:
         LabelStore(path, label_settings(config(path), PROBLEMS))
 
 
-def test_a_job_resumes_and_extends(tmp_path: Path, verifier: SubprocessVerifier) -> None:
+def test_a_job_resumes_and_extends(tmp_path: Path, verifier: SandboxVerifier) -> None:
     path, whole = tmp_path / "labels.jsonl", tmp_path / "whole.jsonl"
     summaries = []
     for target, count in ((whole, 6), (path, 2), (path, 6), (path, 6)):
@@ -174,13 +174,13 @@ from pathlib import Path
 import test_store as t
 from nemo_prm.labeling.run import run_labeling
 from nemo_prm.labeling.store import LabelStore, label_settings
-from nemo_prm.sandbox.subprocess_verifier import SubprocessVerifier
+from nemo_prm.sandbox.verifier import SandboxVerifier
 import nemo_prm.labeling.labeler as labeler
 
 labeler.CHUNK_RESPONSES = 2
 path = Path({path!r})
 settings = t.config(path)
-with LabelStore(path, label_settings(settings, t.PROBLEMS)) as store, SubprocessVerifier(workers=1) as verifier:
+with LabelStore(path, label_settings(settings, t.PROBLEMS)) as store, SandboxVerifier(workers=1) as verifier:
     append = store.append
     def announce(row):
         append(row)
@@ -190,7 +190,7 @@ with LabelStore(path, label_settings(settings, t.PROBLEMS)) as store, Subprocess
 """
 
 
-def test_resume_after_kill_9(tmp_path: Path, verifier: SubprocessVerifier) -> None:
+def test_resume_after_kill_9(tmp_path: Path, verifier: SandboxVerifier) -> None:
     path, whole = tmp_path / "labels.jsonl", tmp_path / "whole.jsonl"
     root = str(HERE.parents[2])
     script = KILLED.format(here=str(HERE), path=str(path))
@@ -229,7 +229,7 @@ def test_resume_after_kill_9(tmp_path: Path, verifier: SubprocessVerifier) -> No
     assert content(path) == content(whole)
 
 
-def test_given_responses(tmp_path: Path, verifier: SubprocessVerifier) -> None:
+def test_given_responses(tmp_path: Path, verifier: SandboxVerifier) -> None:
     path = tmp_path / "labels.jsonl"
     settings = config(path, responses="r.jsonl")
     responses = [Response("t0", "a", TASKS[0].response()), Response("t1", "a", TASKS[1].response([1]))]
@@ -256,7 +256,7 @@ def test_restrict() -> None:
         restrict(PROBLEMS, None, 0)
 
 
-def test_the_summary_is_a_table_and_json(tmp_path: Path, verifier: SubprocessVerifier) -> None:
+def test_the_summary_is_a_table_and_json(tmp_path: Path, verifier: SandboxVerifier) -> None:
     long = chain("l" * 500, 2)
     settings = config(tmp_path / "labels.jsonl")
     with LabelStore(settings.output, label_settings(settings, [long.problem, PROBLEMS[0]])) as store:

@@ -1,0 +1,23 @@
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+//
+// tries: to put files of the host into the program by way of the assembler
+// minimum: namespaces
+// verdict: compile_error
+
+#include <cstdio>
+asm(".section .rodata\n"
+    "stolen: .incbin \"@SECRET_FILE@\"\n"
+    ".byte 0\n"
+    ".text\n");
+extern const char stolen[];
+int main() { std::printf("LEAK %s\n", stolen); }

@@ -1,0 +1,26 @@
+// Licensed under the Apache License, Version 2.0 (the "License");
+// you may not use this file except in compliance with the License.
+// You may obtain a copy of the License at
+//
+//     http://www.apache.org/licenses/LICENSE-2.0
+//
+// Unless required by applicable law or agreed to in writing, software
+// distributed under the License is distributed on an "AS IS" BASIS,
+// WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+// See the License for the specific language governing permissions and
+// limitations under the License.
+//
+// tries: a stack without end
+// verdict: runtime_error, memory_limit
+// memory: 64
+
+#include <cstdio>
+static long deep(volatile long *above) {
+    volatile long here[512] = {};
+    here[0] = above[0] + 1;
+    return deep(here) + here[0];
+}
+int main() {
+    volatile long start[1] = {1};
+    std::printf("%ld\n", deep(start));
+}

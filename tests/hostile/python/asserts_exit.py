@@ -1,0 +1,29 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+#
+# tries: to leave in the middle of the assertions, having claimed that all of them held
+# kind: code
+# tests: asserts
+# verdict: wrong_answer, runtime_error
+import os
+import sys
+
+
+class AssertionError(Exception):
+    pass
+
+
+def f(x):
+    if x == 1:
+        sys._getframe(1).f_locals["region"].add(passed=True, value="true")
+        return True
+    os._exit(0)

@@ -1,0 +1,25 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+#
+# tries: folders so deep that no path reaches their end
+# kind: call
+# verdict: wrong_answer, runtime_error, time_limit
+# time: 1
+
+import os
+
+
+def f(x):
+    for _ in range(1200):
+        os.mkdir("nemo_hostile_" + "d" * 200)
+        os.chdir("nemo_hostile_" + "d" * 200)
+    return "wrong"

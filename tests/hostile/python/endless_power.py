@@ -1,0 +1,22 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+#
+# tries: one arithmetic operation of a minute, in which no signal handler can run
+# kind: call
+# verdict: time_limit, memory_limit
+
+import signal
+
+
+def f(x):
+    signal.signal(signal.SIGXCPU, lambda *args: None)
+    return len(str(7 ** (7**8))) + 3 ** (3**17)

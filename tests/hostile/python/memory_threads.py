@@ -1,0 +1,25 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+#
+# tries: as many threads as there can be, each with a large stack
+# kind: call
+# verdict: memory_limit, runtime_error, time_limit
+
+import threading
+
+threading.stack_size(2**24)
+
+
+def f(x):
+    wait = threading.Event()
+    while True:
+        threading.Thread(target=wait.wait, daemon=True).start()

@@ -1,0 +1,26 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+#
+# tries: to print nothing, where a right program has just printed for the same input
+# kind: stdio
+# before: right
+# problem: add
+# verdict: wrong_answer
+
+import os
+
+try:
+    os.lseek(1, 2, os.SEEK_SET)
+    os.lseek(1, 0, os.SEEK_END)
+except OSError:
+    pass
+os._exit(0)
