@@ -24,8 +24,8 @@ from nemo_prm.entry import script
 def main(config: EvaluateConfig) -> None:
     from nemo_prm.data.problems import load_problems
     from nemo_prm.evaluation.evaluate import Sample, evaluate
-    from nemo_prm.sandbox.subprocess_verifier import default_verifier
     from nemo_prm.serving.client import GenerationClient
+    from nemo_prm.serving.verifier_client import open_verifier
 
     problems = load_problems(config.problems, config.split, config.limit)
     output = Path(config.output)
@@ -34,7 +34,7 @@ def main(config: EvaluateConfig) -> None:
     partial = samples.with_suffix(".partial")  # both files appear together, when all is done
     with (
         GenerationClient(config.generator) as generator,
-        default_verifier(config.sandbox) as verifier,
+        open_verifier(config.sandbox) as verifier,
         partial.open("w", encoding="utf-8") as file,
     ):
 

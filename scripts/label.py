@@ -54,7 +54,7 @@ def main(config: LabelConfig) -> None:
     from nemo_prm.data.problems import load_problems, load_responses
     from nemo_prm.labeling.run import restrict, run_labeling
     from nemo_prm.labeling.store import LabelStore, label_settings
-    from nemo_prm.sandbox.subprocess_verifier import default_verifier
+    from nemo_prm.serving.verifier_client import open_verifier
 
     problems = load_problems(config.problems, config.split)
     responses = None if config.responses is None else load_responses(config.responses)
@@ -62,7 +62,7 @@ def main(config: LabelConfig) -> None:
     problems, responses = restrict(problems, responses, config.limit)
     with (
         LabelStore(config.output, settings) as store,
-        default_verifier(config.sandbox) as verifier,
+        open_verifier(config.sandbox) as verifier,
         closing(LazyGenerator(config.generator)) as generator,
     ):
         summary = run_labeling(problems, responses, generator, verifier, store, config)

@@ -16,7 +16,8 @@ from omegaconf import DictConfig
 from nemo_prm.data.problems import load_problems
 from nemo_prm.entry import script
 from nemo_prm.megatron.checkpoint import resolve_nemo
-from nemo_prm.ppo.servers import server_clients
+from nemo_prm.ppo.servers import sandbox_config, server_clients
+from nemo_prm.serving.verifier_client import open_verifier
 
 
 @script()
@@ -26,6 +27,7 @@ def main(cfg: DictConfig) -> None:
     load_problems(cfg.problems, cfg.split, cfg.limit)
     for client in server_clients(cfg.remote_critic_rm).values():
         client.wait_ready()
+    open_verifier(sandbox_config(cfg.sandbox)).close()
     from nemo_prm.megatron import compat
 
     compat.apply()

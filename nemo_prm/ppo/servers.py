@@ -13,10 +13,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
-from nemo_prm.config import RewardClientConfig
-from nemo_prm.errors import ServerError
+from nemo_prm.config import RewardClientConfig, SandboxConfig
+from nemo_prm.errors import ConfigError, ServerError
 from nemo_prm.serving.model_client import ModelClient
 from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_SAVE, CRITIC_TRAIN, PRM, ModelSpec
 
@@ -44,3 +44,18 @@ def server_clients(cfg: Any) -> dict[str, ModelClient]:
     if cfg.dense_reward:
         clients[PRM.name] = client(PRM, cfg.reward_model, "scripts/serve_reward.py")
     return clients
+
+
+def sandbox_config(cfg: Any) -> SandboxConfig:
+    """Check and convert `sandbox` of `conf/train_ppo.yaml`; what it leaves out has the default of the dataclass.
+
+    Raises:
+        ConfigError: an unknown key, or a value of another type.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        return cast(SandboxConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SandboxConfig), cfg)))
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"sandbox: {str(error).splitlines()[0]}") from error

@@ -26,15 +26,15 @@ from nemo_aligner.utils.train_script_utils import init_peft
 from nemo_aligner.utils.utils import retrieve_model_state_dict_in_cpu
 from omegaconf import DictConfig
 
-from nemo_prm.config import SandboxConfig
 from nemo_prm.data.problems import load_problems
 from nemo_prm.errors import ConfigError
 from nemo_prm.megatron import host
 from nemo_prm.ppo.actor import ProblemActor
 from nemo_prm.ppo.client import DenseRewardClient
 from nemo_prm.ppo.prompts import ProblemPrompts, collate_prompts
+from nemo_prm.ppo.servers import sandbox_config
 from nemo_prm.ppo.trainer import DensePPOTrainer
-from nemo_prm.sandbox.subprocess_verifier import default_verifier
+from nemo_prm.serving.verifier_client import open_verifier
 
 
 def train_ppo(cfg: DictConfig) -> Path:
@@ -79,7 +79,7 @@ def train_ppo(cfg: DictConfig) -> Path:
     optimization = host.optimization(loaded, cfg, counting_dataloader, prompts)
     del model._train_dl
 
-    verifier = default_verifier(SandboxConfig(**cfg.sandbox))
+    verifier = open_verifier(sandbox_config(cfg.sandbox))
     client = DenseRewardClient(cfg.remote_critic_rm, problems, model.tokenizer, verifier)
     try:
         trainer = DensePPOTrainer(

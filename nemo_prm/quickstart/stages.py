@@ -99,6 +99,7 @@ def pipeline(
                 "limit": config.label_problems,
                 "responses_per_prompt": config.responses_per_prompt,
                 "completions": config.completions,
+                "sandbox.minimum_level": config.minimum_level,
                 "generator.url": "http://127.0.0.1:{generation}",
             },
             outputs=(labels,),
@@ -183,6 +184,7 @@ def evaluation(
             "checkpoint": policy,
             "limit": config.evaluate_problems,
             "samples": config.evaluate_samples,
+            "sandbox.minimum_level": config.minimum_level,
             "generator.url": "http://127.0.0.1:{generation}",
         },
         outputs=(f"{{run}}/{name}/results.json",),
@@ -198,6 +200,7 @@ def ppo(config: QuickstartConfig, sets: ProblemSets, policy: str, stage: str) ->
         "policy": policy,
         "output": f"{{run}}/{stage}",
         "critic.port": "{critic}",
+        "sandbox.minimum_level": config.minimum_level,
         "trainer.ppo.max_steps": config.ppo_steps,
         "trainer.ppo.save_interval": config.ppo_steps,
     }

@@ -62,7 +62,7 @@ class ServedModel:
     Attributes:
         spec: name and tensors.
         infer: answers a batch: a list of what `read` returned in, one dict of output arrays per item out. An item may
-            also be a `RequestError`, which is then that request's answer. Never runs twice at a time.
+            also be a `RequestError`, which is then that request's answer. Never runs twice at a time, see `instances`.
         read: checks one request's inputs and returns what `infer` takes; its `RequestError` answers that request and
             leaves the rest of the batch alone. None hands PyTriton's own `Request` over (the host's servers).
         warm_up: inputs of a request that is answered before the server reports that it is ready.
@@ -70,6 +70,7 @@ class ServedModel:
         batch_delay_us: how long a request may wait for others to share its batch, in microseconds.
         max_queue: requests that may wait; one more is refused (HTTP 503).
         batching: False for functions whose inputs have no batch dimension (the host's `critic_train`).
+        instances: batches answered at a time. Over 1 `infer` runs in as many threads, and must concern rank 0 alone.
     """
 
     spec: ModelSpec
@@ -80,6 +81,7 @@ class ServedModel:
     batch_delay_us: int = 0
     max_queue: int = 4096
     batching: bool = True
+    instances: int = 1
 
 
 def _distributed() -> Any:
@@ -164,7 +166,7 @@ class _Loop:
             except RequestError as error:
                 answers[index] = error
         if items:
-            with self.lock:
+            with self.lock if model.instances == 1 else contextlib.nullcontext():
                 outputs = self._infer(model, [item for _, item in items])
                 self.last_used = time.monotonic()
             for (index, _), output in zip(items, outputs):
@@ -208,7 +210,7 @@ class _Loop:
             model_config = ModelConfig(max_batch_size=model.max_batch, batcher=batcher)
             if not model.batching:
                 model_config = ModelConfig(batching=False, max_batch_size=0, batcher=None)
-            triton.bind(model.spec, _as_function(self.answer, model), model_config)
+            triton.bind(model.spec, [_as_function(self.answer, model) for _ in range(model.instances)], model_config)
         with _stop_signals() as stop, triton:
             names = ", ".join(model.spec.name for model in models)
             print(f"ready on {triton.url} (model {names})", flush=True)
@@ -233,7 +235,7 @@ class _Loop:
 def _as_function(
     answer: Callable[[ServedModel, Sequence[Any]], list[Any]], model: ServedModel
 ) -> Callable[[Sequence[Any]], list[Any]]:
-    """A function of its own per model: PyTriton stores attributes on what it is given."""
+    """A function of its own per model and instance: PyTriton stores attributes on what it is given."""
 
     def infer(requests: Sequence[Any]) -> list[Any]:
         return answer(model, requests)

@@ -22,6 +22,7 @@ be used from any thread.
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
 from http.client import HTTPConnection, HTTPException, HTTPSConnection
@@ -37,15 +38,35 @@ from nemo_prm.serving.wire import TOKEN_HEADER, Arrays, ModelSpec, resolve_token
 
 MAX_SERVER_FAULTS = 3  # answers of the kind "internal error" before the client gives up
 LAST_DELAY_S = 2.0
+KEEP_ALIVE = (  # a host that has lost its power or network is noticed after 30 s, however long an answer may take
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 15),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 5),
+    (socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, 30_000),
+)
 LENGTH_HEADER = "Inference-Header-Content-Length"  # bytes of JSON before the binary tensors
 
 
-class _HTTPError(Exception):
+class HTTPFailure(Exception):
     """The server answered, with a status other than 200."""
 
     def __init__(self, status: int, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+    @property
+    def refuses_token(self) -> bool:
+        return self.status in (401, 403)
+
+    @property
+    def refuses_request(self) -> bool:
+        """Whether it would be refused again; a model that is not loaded yet is "unknown"."""
+        return self.status == 400 and "unknown model" not in str(self) and "not ready" not in str(self)
+
+    @property
+    def is_fault(self) -> bool:
+        """Whether the server failed on this request; 503 says that it is full, starting or stopping."""
+        return self.status >= 500 and self.status != 503
 
 
 class ModelClient:
@@ -85,29 +106,28 @@ class ModelClient:
         """
         start = time.monotonic()
         deadline = start + self.config.timeout_s
-        body, headers = self._encode(inputs)
+        body, headers = self.encode(inputs)
         lost_since, delay, faults = None, 0.1, 0
         while True:
             patience = self.config.reconnect_timeout_s if self._answered else self.config.connect_timeout_s
             remaining = max(deadline - time.monotonic(), 0.1)
             advice = f"is it running ({self._script}), and is the url right?"
             try:
-                outputs = self._attempt(body, headers, remaining, min(patience, remaining))
+                outputs = self.attempt(body, headers, remaining, min(patience, remaining))
                 self._answered = True
                 return outputs
-            except _HTTPError as error:
+            except HTTPFailure as error:
                 last: Exception = error
                 cause = str(error)
-                if error.status in (401, 403):
+                if error.refuses_token:
                     self._fail(start, f"it refused the access token: {cause}", "set NEMO_PRM_TOKEN to the server's")
-                if error.status == 400 and "unknown model" not in cause and "not ready" not in cause:
+                if error.refuses_request:
                     raise RequestError(cause) from error
-                if error.status >= 500 and error.status != 503:
-                    faults += 1
+                faults += error.is_fault
                 if faults >= MAX_SERVER_FAULTS or (faults and not self.spec.repeatable):
                     self._fail(start, cause, "see the server's log", error)
             except (OSError, HTTPException) as error:  # refused, reset, closed, timed out
-                last, cause = error, _describe(error)
+                last, cause = error, describe(error)
                 if not self.spec.repeatable and not isinstance(error, ConnectionRefusedError):
                     self._fail(
                         start, cause, "it may have acted upon the request, which is therefore not sent again", last
@@ -130,23 +150,25 @@ class ModelClient:
         """
         start = time.monotonic()
         patience = self.config.connect_timeout_s
-        while True:
-            connection = self._connection_class(self._address, timeout=max(patience, 0.1))
-            try:
-                connection.request("GET", f"{self._path}/v2/models/{self.spec.name}/ready")
-                status = connection.getresponse().status
-                if status == 200:
-                    return
-                cause = f"HTTP status {status}, the model is not ready"
-            except (OSError, HTTPException) as error:
-                cause = _describe(error)
-            finally:
-                connection.close()
+        while cause := self.why_not_ready(patience):
             if time.monotonic() + 0.2 - start > patience:
                 self._fail(start, cause, f"is it running ({self._script}), and is the url right?")
             time.sleep(0.2)
 
-    def _encode(self, inputs: Arrays) -> tuple[bytes, dict[str, str]]:
+    def why_not_ready(self, timeout_s: float) -> str:
+        """Ask once whether the model is ready; empty when it is."""
+        connection = self._connection_class(self._address, timeout=max(timeout_s, 0.1))
+        try:
+            connection.request("GET", f"{self._path}/v2/models/{self.spec.name}/ready")
+            status = connection.getresponse().status
+            return "" if status == 200 else f"HTTP status {status}, the model is not ready"
+        except (OSError, HTTPException) as error:
+            return describe(error)
+        finally:
+            connection.close()
+
+    def encode(self, inputs: Arrays) -> tuple[bytes, dict[str, str]]:
+        """Body and headers of a request, for `attempt`."""
         try:
             from tritonclient.http import InferenceServerClient, InferInput
             from tritonclient.utils import np_to_triton_dtype
@@ -166,9 +188,15 @@ class ModelClient:
             headers[TOKEN_HEADER] = token
         return body, headers
 
-    def _attempt(
+    def attempt(
         self, body: bytes, headers: dict[str, str], timeout_s: float, connect_timeout_s: float
     ) -> dict[str, NDArray[Any]]:
+        """Send an encoded request once.
+
+        Raises:
+            HTTPFailure: the server answered with another status than 200.
+            OSError, http.client.HTTPException: it did not answer.
+        """
         from tritonclient.http import InferenceServerClient
 
         if self._closed.is_set():
@@ -177,13 +205,15 @@ class ModelClient:
         try:
             connection.connect()
             connection.sock.settimeout(timeout_s)
+            for level, option, value in KEEP_ALIVE:
+                connection.sock.setsockopt(level, option, value)
             connection.request("POST", f"{self._path}/v2/models/{self.spec.name}/infer", body, headers)
             response = connection.getresponse()
             content = response.read()
         finally:
             connection.close()
         if response.status != 200:
-            raise _HTTPError(response.status, _error_message(response.status, content))
+            raise HTTPFailure(response.status, _error_message(response.status, content))
         json_length = response.headers.get(LENGTH_HEADER)
         result = InferenceServerClient.parse_response_body(
             content, header_length=int(json_length) if json_length is not None else None
@@ -221,7 +251,8 @@ def _error_message(status: int, content: bytes) -> str:
         return f"HTTP status {status}: {content[:200].decode(errors='replace')}"
 
 
-def _describe(error: BaseException) -> str:
+def describe(error: BaseException) -> str:
+    """Say in a few words why there was no answer."""
     if isinstance(error, TimeoutError):
         return "timed out"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -52,6 +52,8 @@ ERROR_OUTPUT = "__error__"
 # Appended to the model file that PyTriton runs inside Triton. Without it an exception fails every request of a batch,
 # its message buried in two tracebacks; with it one request is answered with its own message. An output of the name
 # ERROR_OUTPUT, [1, 2] bytes, holds "request" or "server" and the message. Seen with PyTriton 0.7.0.
+# The second part is for several instances of a model: all but the first ask that one for its settings, and give up
+# after a second, or at once if it is about to listen.
 PROXY_ADDITION = f'''
 
 _wrap_response_of_pytriton = _wrap_response
@@ -63,6 +65,22 @@ def _wrap_response(response, requested_outputs_names, model_outputs_dict):
     fault, message = (item.decode("utf-8") for item in response.data["{ERROR_OUTPUT}"].reshape(-1))
     code = pb_utils.TritonError.INVALID_ARG if fault == "request" else pb_utils.TritonError.INTERNAL
     return pb_utils.InferenceResponse(output_tensors=[], error=pb_utils.TritonError(message, code))
+
+
+_get_config_of_pytriton = get_config_from_handshake_server
+
+
+def get_config_from_handshake_server(path):
+    import time
+
+    deadline = time.monotonic() + {START_TIMEOUT_S}
+    while True:
+        try:
+            return _get_config_of_pytriton(path)
+        except OSError:  # TimeoutError is one
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 '''.encode()
 
 
@@ -132,19 +150,22 @@ def check_address(config: ServerConfig) -> None:
             f"host {config.host} can be reached from other machines, so a token is needed: set NEMO_PRM_TOKEN or "
             "server.token, or listen on 127.0.0.1"
         )
-    with socket.socket(address[0], socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address[4])
-            probe.listen()
-        except OSError as error:
-            if error.errno == errno.EADDRINUSE:
-                raise ServerError(
-                    f"port {config.port} is taken on {config.host}; end the process that listens there, or choose "
-                    "another with server.port=..."
-                ) from error
-            raise ServerError(f"cannot listen on {config.host}:{config.port}: {error.strerror}") from error
-        config.port = probe.getsockname()[1]
+    for option, port in (("port", config.port), ("metrics_port", config.metrics_port)):
+        if port is None:
+            continue
+        with socket.socket(address[0], socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((address[4][0], port, *address[4][2:]))
+                probe.listen()
+            except OSError as error:
+                if error.errno == errno.EADDRINUSE:
+                    raise ServerError(
+                        f"port {port} is taken on {config.host}; end the process that listens there, or choose "
+                        f"another with server.{option}=..."
+                    ) from error
+                raise ServerError(f"cannot listen on {config.host}:{port}: {error.strerror}") from error
+            setattr(config, option, probe.getsockname()[1])
 
 
 class TritonProcess:
@@ -157,12 +178,12 @@ class TritonProcess:
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
         self.url = f"http://{config.host}:{config.port}"
-        self._bindings: list[tuple[ModelSpec, Callable[..., Any], Any]] = []
+        self._bindings: list[tuple[ModelSpec, Sequence[Callable[..., Any]], Any]] = []
         self._triton: Any = None
         self._watchdog: subprocess.Popen[bytes] | None = None
 
-    def bind(self, spec: ModelSpec, infer: Callable[..., Any], model_config: Any) -> None:
-        """Serve `infer` (PyTriton's signature: a list of requests) as `spec` when entered."""
+    def bind(self, spec: ModelSpec, infer: Sequence[Callable[..., Any]], model_config: Any) -> None:
+        """Serve `infer` as `spec` when entered: one function per instance, each of which takes a list of requests."""
         self._bindings.append((spec, infer, model_config))
 
     def __enter__(self) -> TritonProcess:
@@ -180,7 +201,8 @@ class TritonProcess:
                     http_address=self.config.host,
                     http_port=self.config.port,
                     allow_grpc=False,
-                    allow_metrics=False,
+                    allow_metrics=self.config.metrics_port is not None,
+                    metrics_port=self.config.metrics_port,
                     exit_timeout_secs=self.config.drain_s,
                     log_file=None if self.config.verbose else self._directory / "triton.log",
                 ),
@@ -194,7 +216,7 @@ class TritonProcess:
                 )
                 self._triton.bind(spec.name, infer, inputs, outputs, config=model_config)
             for model in self._triton._model_manager.models:
-                _answer_errors_one_by_one(model)
+                _extend_proxy(model)
             self._start()
         except BaseException:
             self.__exit__(None, None, None)
@@ -274,14 +296,14 @@ def _start_watchdog(directory: Path) -> subprocess.Popen[bytes]:
     )
 
 
-def _answer_errors_one_by_one(model: Any) -> None:
-    """Make a model of PyTriton answer with `error_response`s where the batch holds one; see PROXY_ADDITION."""
+def _extend_proxy(model: Any) -> None:
+    """Make a model of PyTriton answer with `error_response`s where the batch holds one, and so on: PROXY_ADDITION."""
     files_of_pytriton = model.get_proxy_model_files
 
     def files() -> dict[str, bytes]:
         files: dict[str, bytes] = files_of_pytriton()
         name = f"file:{model.model_version}/model.py"
-        if b"\ndef _wrap_response(" not in files[name]:
+        if b"\ndef _wrap_response(" not in files[name] or b"get_config_from_handshake_server(" not in files[name]:
             raise ServerError("this version of PyTriton keeps its responses elsewhere; 0.7.0 is known to work")
         files[name] += PROXY_ADDITION
         return files

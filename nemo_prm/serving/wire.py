@@ -89,6 +89,24 @@ PRM = ModelSpec(
     ),
 )
 
+VERIFIER = ModelSpec(
+    "verifier",
+    inputs=(
+        TensorSpec("problem_ids", np.bytes_),
+        TensorSpec("responses", np.bytes_, optional=True),  # what a model wrote; its program is made by the server
+        TensorSpec("programs", np.bytes_, optional=True),  # whole programs, in place of responses
+        TensorSpec("public", np.bool_, optional=True),  # judge by the public tests; without it by the hidden ones
+        TensorSpec("digests", np.bytes_, optional=True),  # problem_digest; another one at the server is refused
+    ),
+    outputs=(
+        TensorSpec("passed", np.bool_),
+        TensorSpec("pass_rate", np.float32),  # share of the tests passed; NaN where unknown
+        TensorSpec("verdict", np.bytes_),  # nemo_prm.types.Status
+        TensorSpec("feedback", np.bytes_),  # may be shown to a model
+        TensorSpec("details", np.bytes_),  # the Verdict as JSON; without a digest its hidden parts are null
+    ),
+)
+
 # NeMo-Aligner's critic, as its CriticServerTrainer has it (algorithms/critic_server_trainer.py of release 0.7.0)
 CRITIC_INFER = ModelSpec(
     "critic_infer",

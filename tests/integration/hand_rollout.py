@@ -159,9 +159,9 @@ def train(folder: Path, prm_port: str, critic_port: str) -> None:
             print("RECORDED " + json.dumps(recorded), flush=True)
             return data, metrics, timing
 
-    default_verifier = module.default_verifier
+    open_verifier = module.open_verifier
     module.ProblemActor, module.DensePPOTrainer = FixedActor, RecordingTrainer
-    module.default_verifier = lambda config: FailingVerifier(default_verifier(config))
+    module.open_verifier = lambda config: FailingVerifier(open_verifier(config))
     cfg = config(
         "train_ppo",
         f"policy={folder / 'policy.nemo'}",
