@@ -48,7 +48,7 @@ class Run(NamedTuple):
     answers: list[bytes]  # JSON lines
     stdout: bytes
     stderr: bytes
-    ended: str  # exit, time, starved (out of wall time for want of a processor), cancelled
+    ended: str  # exit, time, starved (out of wall time for want of a processor), cancelled, memory
     wait_status: int
     cpu_seconds: float
     seconds: float

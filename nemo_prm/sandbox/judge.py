@@ -459,7 +459,7 @@ def _check_outcome(
         if not alone and run.cpu_seconds < run.seconds / 2 and os.getloadavg()[0] > os.cpu_count():  # type: ignore[operator]
             raise Starved
         return Outcome("time_limit", message="no answer within the time limit")
-    if gone is None and run.ended not in ("time", "starved"):
+    if gone is None and run.ended not in ("time", "starved", "memory"):
         if not called:
             raise BrokenTest(f"the test code ended early or took too long ({tests_run.ended})")
         return Outcome("wrong_answer", message="the test came to no end with what the candidate returned")
@@ -475,6 +475,8 @@ def _unanswered(run: Run, gone: str = "") -> Outcome:
         raise Starved
     if run.ended == "time":
         return Outcome("time_limit", message="no answer within the time limit")
+    if run.ended == "memory":
+        return Outcome("memory_limit", message="its processes together took more memory than the limit")
     if "overflow" in last:
         return Outcome("output_limit", message="more output than the limit")
     for key in ("load_error", "error"):

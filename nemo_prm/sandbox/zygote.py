@@ -68,7 +68,7 @@ from typing import Any, Callable, NamedTuple, NoReturn
 
 REQUEST = struct.Struct("<?qddqq")  # the fields of `Request`
 REPLY = struct.Struct("<qqddq")  # how it ended, wait status, CPU seconds, wall seconds, peak KiB
-ENDED = ("exit", "time", "starved", "cancelled")
+ENDED = ("exit", "time", "starved", "cancelled", "memory")
 REGION_BYTES = 32 * 2**20
 WARM = "bisect cmath collections contextlib copy functools heapq io itertools math numbers operator random re string "
 WARM += "typing"
@@ -248,6 +248,8 @@ class Zygote:
                 if ready or (pidfd < 0 and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)):
                     return "exit"
                 now, cpu = time.monotonic(), time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3)
+                if not self.filters and self._resident_bytes() > request.memory_mb * MEBIBYTE + SPARE_BYTES:
+                    return "memory"
                 count = min(self.region.count(), num_tests)
                 if count > answered:
                     answered, test_started, cpu_before = count, now, cpu
@@ -270,6 +272,21 @@ class Zygote:
             if pidfd >= 0:
                 os.close(pidfd)
 
+    def _resident_bytes(self) -> int:
+        """What the program and the processes that it started take together, shared pages counted once.
+
+        With a filter a program is one process, and RLIMIT_AS is enough.
+        """
+        total, pids = 0, _read(self.proc, "thread-self/children").split()
+        while pids:
+            pid = pids.pop()
+            with contextlib.suppress(OSError, IndexError, ValueError):  # it has ended meanwhile
+                fields = _read(self.proc, f"{pid}/smaps_rollup").split()
+                total += int(fields[fields.index("Pss:") + 1]) * 1024
+                for task in _list(self.proc, f"{pid}/task"):
+                    pids += _read(self.proc, f"{pid}/task/{task}/children").split()
+        return total
+
     def _waited(self, pid: int) -> float:
         """Seconds that the program has waited for a processor so far because of others.
 
@@ -279,13 +296,9 @@ class Zygote:
         longest = 0
         with contextlib.suppress(OSError, IndexError, ValueError):
             folder = f"{_read(self.proc, 'thread-self/children').split()[0]}/task"
-            tasks = os.open(folder, os.O_RDONLY, dir_fd=self.proc)
-            try:
-                for task in os.listdir(tasks)[:MAX_TASKS]:
-                    ran, delayed = map(int, _read(tasks, f"{task}/schedstat").split()[:2])
-                    longest = max(longest, delayed - (cpu_ns - ran))
-            finally:
-                os.close(tasks)
+            for task in _list(self.proc, folder)[:MAX_TASKS]:
+                ran, delayed = map(int, _read(self.proc, f"{folder}/{task}/schedstat").split()[:2])
+                longest = max(longest, delayed - (cpu_ns - ran))
         return longest / 1e9
 
     def _kill(self, pid: int) -> tuple[int, resource.struct_rusage]:
@@ -463,6 +476,14 @@ def _receive(stream: socket.socket, count: int) -> bytes:
 def _read(folder: int, path: str) -> str:
     with open(os.open(path, os.O_RDONLY, dir_fd=folder)) as file:
         return file.read()
+
+
+def _list(folder: int, path: str) -> list[str]:
+    fd = os.open(path, os.O_RDONLY, dir_fd=folder)
+    try:
+        return os.listdir(fd)
+    finally:
+        os.close(fd)
 
 
 def _kill(pid: int) -> None:
