@@ -27,7 +27,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, BinaryIO, Callable, NamedTuple, Sequence
 
 from nemo_prm.sandbox.zygote import ENDED, MAX_OUTPUT_BYTES, PATIENCE, REGION_BYTES, REPLY, REQUEST, TRUSTED_TIME_S
 from nemo_prm.types import Level
@@ -74,13 +74,22 @@ class Box:
         self._fds: list[int] = []
         self._sending = threading.Lock()
         self._control, far_end = socket.socketpair()
+        said = b""  # by bubblewrap, above all: what the machine forbids
         try:
-            with far_end:
-                self._start(level, core, far_end)
-            self._receive(1, START_TIMEOUT_S)
+            with open(os.memfd_create("log"), "r+b") as log:
+                with far_end:
+                    self._start(level, core, far_end, log)
+                try:
+                    self._receive(1, START_TIMEOUT_S)
+                except JudgeFailure:
+                    log.seek(0)
+                    said = log.read(2000)
+                    raise
         except (OSError, JudgeFailure) as error:
             self.close()
-            raise JudgeFailure(f"the process that runs programs did not start: {error}") from error
+            words = " ".join(said.decode("utf-8", "replace").split())
+            message = f"the process that runs programs did not start: {error}{f' ({words})' if words else ''}"
+            raise JudgeFailure(message) from error
 
     def run(self, request: dict[str, Any]) -> Run:
         """`start` a program and `finish` it."""
@@ -182,7 +191,7 @@ class Box:
         """Wait for the program that was started last; whether it has ended."""
         return bool(select.select([self._control], [], [], timeout_s)[0])
 
-    def _start(self, level: Level, core: int | None, far_end: socket.socket) -> None:
+    def _start(self, level: Level, core: int | None, far_end: socket.socket, log: BinaryIO) -> None:
         from nemo_prm.sandbox.level import bubblewrap, filters
 
         for name in ("request", "region", "stdin", "stdout", "stderr"):
@@ -211,7 +220,7 @@ class Box:
             env={"PYTHONHASHSEED": "0", "MALLOC_ARENA_MAX": "1", "PYTHONDONTWRITEBYTECODE": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
+            stderr=log,
             cwd="/",
             start_new_session=True,  # Ctrl-C is for the judge, which then closes us
         )

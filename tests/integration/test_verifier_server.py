@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -35,7 +34,7 @@ from nemo_prm.data.jsonl import write_jsonl
 from nemo_prm.data.problems import problem_to_json
 from nemo_prm.data.rows import read_label_rows
 from nemo_prm.errors import ConfigError, RequestError, ServerError
-from nemo_prm.sandbox.level import offered_levels
+from nemo_prm.sandbox.level import bubblewrap, offered_levels
 from nemo_prm.serving.model_client import HTTPFailure, ModelClient
 from nemo_prm.serving.verifier_client import VerifierClient, open_verifier
 from nemo_prm.serving.wire import VERIFIER, encode_text
@@ -102,8 +101,10 @@ def hosts(tmp_path_factory: pytest.TempPathFactory, problems: Path) -> Iterator[
     """Three servers, started together; one will be lost, and one fall ill."""
     folders = {name: tmp_path_factory.mktemp(name) for name in ("well", "lost", "ill")}
     paths = os.pathsep.join([str(folders["ill"]), os.environ["PATH"]])
-    if bubblewrap := shutil.which("bwrap"):
-        shutil.copy(bubblewrap, folders["ill"])
+    if found := bubblewrap():
+        wrapper = folders["ill"] / "bwrap"
+        wrapper.write_text(f'#!/bin/sh\nexec "{found}" "$@"\n')
+        wrapper.chmod(0o755)
     with ThreadPoolExecutor() as pool:
         started = {name: pool.submit(start, folder, problems, PATH=paths) for name, folder in folders.items()}
         yield {name: future.result() for name, future in started.items()}
@@ -331,7 +332,7 @@ def test_a_host_that_is_lost_in_the_middle_is_replaced_and_taken_back(
     assert 30 < judged(tmp_path)["step"] < 90, "the load was not spread"
 
 
-@pytest.mark.skipif("namespaces" not in offered_levels() or not shutil.which("bwrap"), reason="needs bubblewrap")
+@pytest.mark.skipif("namespaces" not in offered_levels(), reason="needs bubblewrap")
 def test_an_ill_host_is_no_verdict_where_another_is_well(hosts: dict[str, Server]) -> None:
     well, ill = hosts["well"], hosts["ill"]
     with client(ill.url) as alone, client(well.url, ill.url) as both:
