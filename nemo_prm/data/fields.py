@@ -78,18 +78,24 @@ class Fields:
             raise self.error(key, f"must be a number, found {json_type(value)}")
         return float(value)
 
-    def positive(self, key: str, default: Any = _REQUIRED) -> float:
+    def positive(self, key: str, default: Any = _REQUIRED, maximum: float = math.inf) -> float:
         value = self.number(key, default)
         if not (math.isfinite(value) and value > 0):
             raise self.error(key, f"must be a finite number over 0, found {value}")
+        if value > maximum:
+            raise self.error(key, f"must be at most {maximum:g}, found {value:g}")
         return value
 
-    def integer(self, key: str, default: Any = _REQUIRED, minimum: int = 0) -> int:
+    def integer(self, key: str, default: Any = _REQUIRED, minimum: int = 0, maximum: float = math.inf) -> int:
         value = self.get(key, default)
+        if isinstance(value, float) and value.is_integer():  # 256.0: JSON has but one kind of number
+            value = int(value)
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.error(key, f"must be an integer, found {json_type(value)}")
         if value < minimum:
             raise self.error(key, f"must be at least {minimum}, found {value}")
+        if value > maximum:
+            raise self.error(key, f"must be at most {maximum}, found {value}")
         return value
 
     def items(self, key: str, default: Any = _REQUIRED) -> list[Any]:

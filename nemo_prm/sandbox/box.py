@@ -51,6 +51,7 @@ class Run(NamedTuple):
     ended: str  # exit, time, starved (out of wall time for want of a processor), cancelled, memory
     wait_status: int
     cpu_seconds: float
+    waited_seconds: float  # for a processor that others had; 0 where it ended by itself
     seconds: float
     peak_mib: float
     loud: bool  # it wrote as much as it may
@@ -139,7 +140,7 @@ class Box:
                 self.cancel()
                 break
         reply = self._receive(REPLY.size, deadline - time.monotonic())
-        ended, wait_status, cpu_s, seconds, peak_kib = REPLY.unpack(reply)
+        ended, wait_status, cpu_s, waited_s, seconds, peak_kib = REPLY.unpack(reply)
         try:
             stdout = stderr = b""
             loud = False
@@ -159,7 +160,8 @@ class Box:
             os.ftruncate(region, REGION_BYTES)
         except OSError as error:
             raise JudgeFailure(str(error)) from error
-        return Run(answers, stdout, stderr, ENDED[ended], wait_status, cpu_s, seconds, peak_kib / 1024, loud)
+        peak_mib = peak_kib / 1024
+        return Run(answers, stdout, stderr, ENDED[ended], wait_status, cpu_s, waited_s, seconds, peak_mib, loud)
 
     def cancel(self) -> None:
         """End the program that runs now; from any thread."""

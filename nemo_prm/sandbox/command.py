@@ -110,6 +110,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + signal.SIGPIPE
     except NemoPrmError:
         raise
+    except OSError as error:
+        print(f"error: the verdict cannot be written ({error})", file=sys.stderr)
+        return UNKNOWN
     except Exception:  # Python's own exit code for it would say "not passed"
         traceback.print_exc()
         return UNKNOWN

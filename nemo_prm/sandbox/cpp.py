@@ -20,17 +20,23 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import logging
 import os
 import shutil
 import signal
 import subprocess
 import tempfile
+import time
+from concurrent.futures import CancelledError
 from pathlib import Path
+from typing import Callable
 
 from nemo_prm.sandbox.box import JudgeFailure
 from nemo_prm.sandbox.zygote import NOBODY
 
-FLAGS = ("-std=gnu++20", "-O2", "-s", "-static", "-fmax-errors=5", "-fdiagnostics-color=never")
+# The judges that most problems come from define ONLINE_JUDGE; programs then leave files alone.
+FLAGS = ("-O2", "-s", "-static", "-DONLINE_JUDGE", "-fmax-errors=5", "-fdiagnostics-color=never")
+STANDARDS = ("gnu++20", "gnu++17")  # the second for what the first does not take: names that became keywords, u8""
 COMPILE_TIME_S = 30  # CPU; three times as much wall time
 MAX_PROGRAM_BYTES = 64 * 2**20
 # In seconds, KiB and blocks of 512 bytes; where a limit is lower already, that one holds.
@@ -39,6 +45,8 @@ LIMITS = "".join(
     for option, most in (("-c", 0), ("-t", COMPILE_TIME_S), ("-v", 2 * 2**20), ("-f", MAX_PROGRAM_BYTES // 512))
 )
 MAX_CACHE_BYTES = 2 * 2**30
+
+logger = logging.getLogger(__name__)
 
 
 STARTED = "started"  # the first word on standard error: what comes after may be the program's
@@ -61,41 +69,51 @@ class Compiler:
         base = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
         self._cache = cache or Path(base) / "nemo_prm" / "cpp"
 
-    def executable(self, source: str) -> int:
+    def executable(self, source: str, unwanted: Callable[[], bool] = lambda: False) -> int:
         """Return a descriptor of the executable; the caller closes it.
+
+        Args:
+            source: in C++.
+            unwanted: asked ten times a second; True ends the compiler.
 
         Raises:
             CompileError: the program's fault.
             JudgeFailure: there is no compiler, no disk, no process to be had.
+            CancelledError: it was unwanted.
         """
         text = source.encode("utf-8", "surrogatepass")
         compiler = shutil.which("g++")
         if compiler is None:
             raise JudgeFailure("there is no g++ on PATH to compile C++ programs with (Debian: g++)")
-        key = hashlib.sha256(b"\0".join([_version(compiler), " ".join(FLAGS).encode(), text])).hexdigest()
+        key = hashlib.sha256(b"\0".join([_version(compiler), " ".join(FLAGS + STANDARDS).encode(), text])).hexdigest()
         path = self._cache / key
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.utime(path)
             return self._open(path)
         try:
-            program = self._compile(compiler, text)
+            program = self._compile(compiler, text, unwanted)
         except OSError as error:
             raise JudgeFailure(f"the compiler cannot be started: {error}") from error
-        self._keep(path, program)
+        try:
+            self._keep(path, program)
+        except OSError as error:  # it costs time, but no verdict
+            _warn_once(f"the cache of compiled programs {self._cache} cannot be written: {error}")
+            return _in_memory(program)
         return self._open(path)
 
     def _open(self, path: Path) -> int:
         if self._bwrap is not None:
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        with open(os.memfd_create("program"), "wb") as copy:  # Landlock hides the cache, but not a file of no folder
-            copy.write(path.read_bytes())
-            copy.flush()
-            return os.open(f"/proc/self/fd/{copy.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+        return _in_memory(path.read_bytes())  # Landlock hides the cache, but not a file of no folder
 
-    def _compile(self, compiler: str, source: bytes) -> bytes:
+    def _compile(self, compiler: str, source: bytes, unwanted: Callable[[], bool]) -> bytes:
         with tempfile.TemporaryDirectory(prefix="nemo_prm_cpp_") as folder, tempfile.TemporaryFile() as errors:
-            build = f"{compiler} {' '.join(FLAGS)} -x c++ -o program - >/dev/null"
-            script = f"echo {STARTED} >&2; {LIMITS}{build} && cat program"
+            first, second = (
+                f"{compiler} -std={standard} {' '.join(FLAGS)} -x c++ -o program - <source >/dev/null"
+                for standard in STANDARDS
+            )
+            build = f"cat >source; {first} || {{ status=$?; {second} 2>/dev/null || exit $status; }}"
+            script = f"echo {STARTED} >&2; {LIMITS}{build}; cat program"
             prefix = self._box(compiler) if self._bwrap else []
             nobody = NOBODY if not self._bwrap and os.geteuid() == 0 else None
             if nobody is not None:  # what it includes should at least not be root's
@@ -113,7 +131,7 @@ class Compiler:
                 extra_groups=None if nobody is None else [],
             )
             try:
-                program, _ = process.communicate(source, timeout=3 * COMPILE_TIME_S)
+                program = _output(process, source, unwanted)
             except subprocess.TimeoutExpired:
                 raise CompileError(f"compiling takes over {COMPILE_TIME_S} s") from None
             finally:
@@ -121,14 +139,13 @@ class Compiler:
                     os.killpg(process.pid, signal.SIGKILL)
                 process.communicate()
             errors.seek(0)
-            message = errors.read(3000).decode("utf-8", "replace")
+            message = errors.read(100_000).decode("utf-8", "replace")
         if not message.startswith(STARTED) or process.returncode not in (0, 1, 4):  # 4: a crash of the compiler
             # The shell did not get as far as the source, or could not start the compiler.
             raise JudgeFailure(f"the compiler cannot be started: {message[:300]} (status {process.returncode})")
         if process.returncode == 0 and 0 < len(program) <= MAX_PROGRAM_BYTES:
             return program
-        message = message.removeprefix(STARTED).lstrip()
-        raise CompileError(message[:1500] or "the compiler made no program")
+        raise CompileError(_essence(message.removeprefix(STARTED).lstrip()) or "the compiler made no program")
 
     def _box(self, compiler: str) -> list[str]:
         """The compiler's own box: the system's programs, libraries and headers, read-only."""
@@ -157,15 +174,12 @@ class Compiler:
 
     def _keep(self, path: Path, data: bytes) -> None:
         """Write a file of the cache, whole or not at all, and make room for it."""
-        try:
-            self._cache.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with tempfile.NamedTemporaryFile(dir=self._cache, prefix=".", delete=False) as file:
-                file.write(data)
-            os.chmod(file.name, 0o555)  # programs run as another user
-            os.replace(file.name, path)
-            self._evict()
-        except OSError as error:
-            raise JudgeFailure(f"the cache of compiled programs {self._cache} cannot be written: {error}") from error
+        self._cache.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with tempfile.NamedTemporaryFile(dir=self._cache, prefix=".", delete=False) as file:
+            file.write(data)
+        os.chmod(file.name, 0o555)  # programs run as another user
+        os.replace(file.name, path)
+        self._evict()
 
     def _evict(self) -> None:
         """Remove the executables used least recently while there are too many."""
@@ -180,6 +194,44 @@ class Compiler:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
             excess -= size
+
+
+def _output(process: subprocess.Popen[bytes], source: bytes, unwanted: Callable[[], bool]) -> bytes:
+    """What the compiler writes; raises TimeoutExpired or CancelledError when it is to be killed."""
+    deadline = time.monotonic() + 3 * COMPILE_TIME_S
+    unsent: bytes | None = source
+    while True:
+        try:
+            return process.communicate(unsent, timeout=0.1)[0]
+        except subprocess.TimeoutExpired:
+            unsent = None  # it goes on with the rest by itself
+            if unwanted():
+                raise CancelledError from None
+            if time.monotonic() > deadline:
+                raise
+
+
+def _essence(message: str) -> str:
+    """The part of the compiler's words that helps, at most 1500 characters: of long ones, what names the program."""
+    if "Killed" in message:
+        return f"compiling takes over {COMPILE_TIME_S} s"
+    if len(message) > 1500:
+        lines = [line for line in message.splitlines() if "<stdin>:" in line or "error:" in line]
+        message = "\n".join(lines) or message
+    return message[:1500]
+
+
+def _in_memory(program: bytes) -> int:
+    """A descriptor of a file without a folder."""
+    with open(os.memfd_create("program"), "wb") as copy:
+        copy.write(program)
+        copy.flush()
+        return os.open(f"/proc/self/fd/{copy.fileno()}", os.O_RDONLY | os.O_CLOEXEC)
+
+
+@functools.lru_cache
+def _warn_once(message: str) -> None:
+    logger.warning(message)
 
 
 @functools.lru_cache

@@ -18,6 +18,7 @@ where trusted tests and checkers run. Leaving early is a missing answer, and a f
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -31,12 +32,13 @@ from nemo_prm.sandbox.asserts import Assertion
 from nemo_prm.sandbox.box import PEEK_S, Box, JudgeFailure, Run
 from nemo_prm.sandbox.compare import matches, show, valid_text
 from nemo_prm.sandbox.cpp import CompileError, Compiler
-from nemo_prm.sandbox.zygote import TRUSTED_TIME_S
+from nemo_prm.sandbox.zygote import PATIENCE, TOO_LARGE, TRUSTED_TIME_S
 from nemo_prm.types import Level, Problem, Status, TestCase, Verdict
 
 TRUSTED_MEMORY_MB = 2048  # of test and checker code
 LAST_WORDS_S = 2.0  # for the tests to end after the candidate, or the other way round
 MAX_STDERR = 500
+BAD_ALLOC = b"terminate called after throwing an instance of 'std::bad_alloc'"
 
 
 class Starved(Exception):
@@ -146,7 +148,7 @@ class Worker:
             actual=None if first.actual is None else valid_text(first.actual),
             message=valid_text(first.message),
             seconds=task.seconds,
-            peak_mib=task.peak_mib,
+            peak_mib=task.peak_mib or math.nan,
             sandbox=sandbox,
             level=self._level,
         )
@@ -192,7 +194,7 @@ class Worker:
         if kinds["call"]:
             self._run_calls(task, kinds["call"])
         if kinds["code"] and not task.over:
-            read = [asserts.read(task.tests[i].code) for i in kinds["code"]]
+            read = [asserts.read(task.tests[i].code, task.problem.entry_point or "") for i in kinds["code"]]
             if None in read:
                 self._run_checks(task, kinds["code"])
             else:
@@ -203,7 +205,7 @@ class Worker:
 
     def _run_compiled(self, task: Task) -> None:
         try:
-            program = self._compiler.executable(task.program)
+            program = self._compiler.executable(task.program, task.unwanted)
         except CompileError as error:
             task.outcomes[0] = Outcome("compile_error", message=str(error))
             return
@@ -230,7 +232,11 @@ class Worker:
             if stop and outcome.status != "passed":
                 break
             if _own_checker(test) is not None and outcome.status == "passed":
-                cases.append(Case(index, tuple(test.args), (test.expected, *test.alternatives), value))
+                case = Case(index, tuple(test.args), (test.expected, *test.alternatives), value)
+                if _is_plain(value):
+                    cases.append(case)
+                else:
+                    task.outcomes[index] = Outcome("wrong_answer", show(test.expected), message="a value too large")
         self._run_checkers(task, cases)
 
     def _judge_stdio(self, task: Task, index: int, run: Run) -> None:
@@ -244,39 +250,45 @@ class Worker:
     def _run_checks(self, task: Task, indices: Sequence[int]) -> None:
         """Trusted test code in one box, the candidate in another, a socket between them."""
         count = len(indices)
+        # On its own a program that was slow because of others is given the wall time to use up its CPU time.
+        patience_s = PATIENCE * task.limits.test_s if task.alone else 0.0
         candidate = task.request("proxied", 1, limit_s=task.limits.test_s * count, total_s=task.limits.test_s * count)
         checks = {
             **task.request("check", count, program="", checks=[task.tests[i].code for i in indices]),
             "prefix": task.problem.program_prefix,
-            "limit_s": TRUSTED_TIME_S,
-            "total_s": TRUSTED_TIME_S,
+            "limit_s": TRUSTED_TIME_S + patience_s,
+            "total_s": TRUSTED_TIME_S + patience_s,
             "memory_mb": TRUSTED_MEMORY_MB,
-            "answer_s": 2 * task.limits.test_s + 1,
+            "answer_s": 2 * task.limits.test_s + 1 + patience_s,
         }
         ours, theirs = socket.socketpair()
         with ours, theirs:
             self._start(task, candidate, fds=[theirs.fileno()])
             self._box("tests").start(checks, fds=[ours.fileno()])
-        tests_run, run = self._finish_both(checks, candidate)
+        tests_run, run, left_first = self._finish_both(checks, candidate)
         task.spent(run)
         answers = [_parse(line) or {} for line in tests_run.answers]
-        called = any("called" in answer for answer in answers)
-        answers = [answer for answer in answers if "called" not in answer]
+        asked = any("asked" in answer for answer in answers)
+        answers = [answer for answer in answers if "asked" not in answer]
+        if len(answers) < count and "gone" not in (answers or [{}])[-1]:
+            answers.append(_unended(tests_run, run, asked, left_first))
         for position, index in enumerate(indices):
-            task.outcomes[index] = _check_outcome(answers, position, called, tests_run, run, task.alone)
+            task.outcomes[index] = _check_outcome(answers, position, run, task.limits.test_s)
 
-    def _finish_both(self, checks: dict[str, Any], candidate: dict[str, Any]) -> tuple[Run, Run]:
-        """Wait for the tests; they are not waited for long when the candidate ends before them."""
+    def _finish_both(self, checks: dict[str, Any], candidate: dict[str, Any]) -> tuple[Run, Run, bool]:
+        """Wait for the tests, not long when the candidate ends before them; the last value says whether it did."""
         box = self._box("tests")
+        left_first = False
         while not box.ready(PEEK_S):
             if self._box("candidate").ready(0):
-                if not box.ready(LAST_WORDS_S):
+                left_first = not box.ready(LAST_WORDS_S)  # else it ended because they had
+                if left_first:
                     box.cancel()
                 break
         tests_run = box.finish(checks)
         if not self._box("candidate").ready(LAST_WORDS_S):  # it sleeps, or does something else than to answer
             self._box("candidate").cancel()
-        return tests_run, self._box("candidate").finish(candidate)
+        return tests_run, self._box("candidate").finish(candidate), left_first
 
     def _run_assertions(self, task: Task, indices: Sequence[int], tests: Sequence[Sequence[Assertion]]) -> None:
         """Test code that only asserts what calls return: the calls go to one process, we compare."""
@@ -317,13 +329,16 @@ class Worker:
         answers = [answer for answer in answers if "sound" not in answer]
         for position, case in enumerate(cases):
             answer = answers[position] if position < len(answers) else {}
-            if "passed" not in answer and position >= sound:
+            if "passed" not in answer and position >= sound and len(answers) >= sound:
                 why = answer.get("broken", "it ended early or took too long")
                 raise BrokenTest(f"{task.problem.problem_id}: the checker of test {case.number} failed: {why}")
             if not answer.get("passed"):
+                # What comes after an answer with which the checker came to no end is not looked at any more.
                 message = str(answer.get("message", "its checker came to no end with it" if not answer else ""))
                 outcome = Outcome("wrong_answer", show(case.expected[0]), show(case.actual), message)
                 task.outcomes[case.number] = outcome
+                if not answer and position > len(answers):
+                    task.outcomes[case.number] = outcome._replace(message="not looked at after an earlier one")
 
 
 class BrokenTest(JudgeFailure):
@@ -354,6 +369,15 @@ def _arguments(problem: Problem, test: TestCase) -> str:
         return plain.dumps((tuple(test.args), dict(test.kwargs)))
     except plain.NotPlainError as error:
         raise DataError(f"{problem.problem_id}: the arguments of a test hold {error}.") from None
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether it can be passed on; what was read may be a little larger than what can be written."""
+    try:
+        plain.dumps(value)
+    except plain.NotPlainError:
+        return False
+    return True
 
 
 def _stdin(test: TestCase) -> bytes:
@@ -438,16 +462,16 @@ def _stdio_outcome(test: TestCase, run: Run) -> tuple[Outcome, str]:
         return outcome, text
     if _own_checker(test) is not None or matches(test, text):
         return Outcome("passed"), text
-    return Outcome("wrong_answer", expected, actual), text
+    return Outcome("wrong_answer", expected, actual, _stderr(run).strip("; ")), text
 
 
-def _check_outcome(
-    answers: Sequence[dict[str, Any]], position: int, called: bool, tests_run: Run, run: Run, alone: bool
-) -> Outcome:
+def _check_outcome(answers: Sequence[dict[str, Any]], position: int, run: Run, test_s: float) -> Outcome:
     """Judge one piece of test code by what it said, and, if the candidate was gone, by how that ended."""
     answer = answers[position] if position < len(answers) else {}
     if answer.get("passed") is True:
         return Outcome("passed")
+    if "broken" in answer:
+        raise BrokenTest(f"the test code itself is broken: {answer['broken']}")
     if "refused" in answer:
         return Outcome("wrong_answer", message=f"the candidate returned {answer['refused']}")
     if "failed" in answer:
@@ -455,15 +479,24 @@ def _check_outcome(
     if "raised" in answer:
         return _error_outcome(answer["raised"])
     gone = next((str(answer["gone"]) for answer in answers if "gone" in answer), None)
-    if gone == "slow" and run.ended == "cancelled":
-        if not alone and run.cpu_seconds < run.seconds / 2 and os.getloadavg()[0] > os.cpu_count():  # type: ignore[operator]
+    if gone == "slow":
+        if run.waited_seconds >= test_s / 2:
             raise Starved
         return Outcome("time_limit", message="no answer within the time limit")
-    if gone is None and run.ended not in ("time", "starved", "memory"):
-        if not called:
-            raise BrokenTest(f"the test code ended early or took too long ({tests_run.ended})")
+    if "hangs" in answer or (gone is None and any("hangs" in answer for answer in answers)):
         return Outcome("wrong_answer", message="the test came to no end with what the candidate returned")
     return _unanswered(run, gone or "")
+
+
+def _unended(tests_run: Run, run: Run, asked: bool, left_first: bool) -> dict[str, Any]:
+    """Say whose fault it is that the tests came to no end, in the form of their answers."""
+    if run.ended in ("time", "starved", "memory") or left_first:
+        return {"gone": "the program ended"}
+    if not asked:
+        return {"broken": f"it ended early or took too long before it asked the program ({tests_run.ended})"}
+    if tests_run.ended == "time" and tests_run.cpu_seconds < tests_run.seconds / 2:  # they waited for it
+        return {"gone": "slow"}
+    return {"hangs": True}
 
 
 def _unanswered(run: Run, gone: str = "") -> Outcome:
@@ -485,8 +518,10 @@ def _unanswered(run: Run, gone: str = "") -> Outcome:
     code = os.waitstatus_to_exitcode(run.wait_status)
     if code == -signal.SIGXCPU:
         return Outcome("time_limit", message="no CPU time left")
-    if "bad_alloc" in _stderr(run):
+    if code < 0 and BAD_ALLOC in run.stderr:
         return Outcome("memory_limit", message=_stderr(run).strip("; "))
+    if gone == TOO_LARGE:
+        return Outcome("output_limit", message=gone)
     if gone and (code == 0 or run.ended == "cancelled"):
         return Outcome("runtime_error", message=gone)
     how = f"{_signal_name(-code)}" if code < 0 else f"exit status {code}"

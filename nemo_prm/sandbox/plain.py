@@ -26,13 +26,14 @@ from __future__ import annotations
 
 import collections
 import json
+import time
 from typing import Any, Callable, Collection, Iterable
 
 MAX_DEPTH = 200  # containers inside each other
 MAX_NODES = 1_000_000
 MAX_INT_DIGITS = 1_000_000  # hexadecimal
-MAX_KEY_PAIRS = 400_000_000  # n * n, summed over dicts and sets of n keys that are not all text: 20,000 keys in one
 MAX_SAME_HASH = 100  # keys of one hash in a dict or set; each is compared with all before it
+MAX_TABLE_S = 2.0  # of CPU time for all dicts and sets of a value; a million keys take a tenth of it
 
 # Subclasses that programs return in good faith; they count by content. A subclass with other manners is refused.
 _BY_CONTENT = (collections.Counter, collections.OrderedDict, collections.defaultdict)
@@ -41,7 +42,8 @@ _TEXT = frozenset({str, bytes})  # hashed by SipHash, so that nobody makes many 
 _INTS, _STRS = frozenset({int}), frozenset({str})
 _LEAST, _MOST = -(2**63), 2**63 - 1
 _NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
-_FEW_KEYS = 1000
+_FEW_KEYS = MAX_SAME_HASH  # so few cannot do much harm, even in many dicts
+_PIECE = 1000  # keys
 _SHORT = 10_000  # characters; they hold too few keys to be worth counting
 _BAD = (ValueError, TypeError, LookupError, RecursionError)  # what reading bad text raises
 _quote: Callable[[str], str] = json.JSONEncoder().encode
@@ -51,6 +53,10 @@ class NotPlainError(ValueError):
     """A value that plain data cannot say, or text that is no plain data."""
 
 
+class TooLargeError(NotPlainError):
+    """A value that is nested too deeply, or too large."""
+
+
 def dumps(value: Any) -> str:
     """Write a value as one line of ASCII.
 
@@ -58,9 +64,9 @@ def dumps(value: Any) -> str:
         NotPlainError: the value or a part of it is of another type, nested too deeply, or too large.
     """
     try:
-        text = _write(value, 0, [MAX_NODES, MAX_KEY_PAIRS])
+        text = _write(value, 0, [MAX_NODES])
     except RecursionError:  # the caller is deep down already
-        raise NotPlainError("a value nested too deeply") from None
+        raise TooLargeError("a value nested too deeply") from None
     _check_size(text)
     return text
 
@@ -79,8 +85,8 @@ def loads(text: str | bytes) -> Any:
         elif len(text) <= _SHORT:
             value = _scan(text, _OBJECTS)
         else:
-            left = [MAX_KEY_PAIRS]
-            value = _scan(text, json.JSONDecoder(object_pairs_hook=lambda pairs: _object(pairs, left)))
+            left_s = [MAX_TABLE_S]
+            value = _scan(text, json.JSONDecoder(object_pairs_hook=lambda pairs: _object(pairs, left_s)))
         if nested and text.count("[") + text.count("{") > MAX_DEPTH:  # or it cannot be that deep
             _check_depth(value)
         return value
@@ -109,7 +115,7 @@ def _scan(text: str, decoder: json.JSONDecoder) -> Any:
 
 
 def _write(value: Any, depth: int, left: list[int]) -> str:
-    """Write a node; `left` is what remains of MAX_NODES and MAX_KEY_PAIRS."""
+    """Write a node; `left` is what remains of MAX_NODES."""
     kind = type(value)
     if kind is str:
         return _quote(value)
@@ -128,26 +134,34 @@ def _write(value: Any, depth: int, left: list[int]) -> str:
         return f'{{"t":[{",".join(_parts(tuple(tuple.__iter__(value)), depth, left))}]}}'
     if kind is dict or kind in _BY_CONTENT:
         keys, values = _parts(dict.keys(value), depth, left), _parts(dict.values(value), depth, left)
-        if len(value) > _FEW_KEYS:
-            _check_keys(dict.keys(value), left)
         return f'{{"d":[{",".join([f"[{k},{v}]" for k, v in zip(keys, values)])}]}}'
     if kind is set or kind is frozenset:
         parts = _parts(value, depth, left)
-        if len(value) > _FEW_KEYS:
-            _check_keys(value, left)
         return f'{{"{"s" if kind is set else "z"}":[{",".join(parts)}]}}'
     if kind is bytes:
         return f'{{"b":"{value.hex()}"}}'
     if kind is complex:
         return f'{{"c":[{_write(value.real, depth, left)},{_write(value.imag, depth, left)}]}}'
+    for base in _BASES:  # of a subclass it is the content that counts, whatever its methods say
+        if issubclass(kind, base):
+            return _write(_BASES[base](value), depth, left)
     raise NotPlainError(f"a value of type {kind.__name__}")
+
+
+_BASES: dict[type, Callable[[Any], Any]] = {
+    int: int.__int__,
+    float: float.__float__,
+    str: str.__str__,
+    list: lambda value: list(list.__iter__(value)),
+    dict: lambda value: dict(dict.items(value)),
+}
 
 
 def _parts(values: Collection[Any], depth: int, left: list[int]) -> Iterable[str]:
     """Write the nodes in a container."""
     left[0] -= len(values)
     if depth >= MAX_DEPTH or left[0] < 0:
-        raise NotPlainError("a value nested too deeply or too large")
+        raise TooLargeError("a value nested too deeply or too large")
     if len(values) > 3:  # many are mostly of one kind
         kinds = set(map(type, values))
         if kinds == _INTS and min(values) >= _LEAST and max(values) <= _MOST:
@@ -159,11 +173,11 @@ def _parts(values: Collection[Any], depth: int, left: list[int]) -> Iterable[str
 
 def _big(value: int) -> str:
     if value.bit_length() > 4 * MAX_INT_DIGITS:
-        raise NotPlainError("an integer of too many digits")
+        raise TooLargeError("an integer of too many digits")
     return f'{{"i":"{hex(value)}"}}'
 
 
-def _object(pairs: list[tuple[str, Any]], pairs_left: list[int] | None = None) -> Any:
+def _object(pairs: list[tuple[str, Any]], left_s: list[float] | None = None) -> Any:
     """Make the value that an object stands for; what is in it has been made already."""
     if len(pairs) != 1:
         raise ValueError("an object of several keys")
@@ -185,31 +199,39 @@ def _object(pairs: list[tuple[str, Any]], pairs_left: list[int] | None = None) -
         if type(real) is not float or type(imaginary) is not float:
             raise TypeError("a complex number of other parts than floats")
         return complex(real, imaginary)
-    if pairs_left is not None:
-        _check_keys([key for key, _ in body] if tag == "d" else body, pairs_left)
-    value = {"d": dict, "s": set, "z": frozenset}[tag](body)
+    make: Callable[[list[Any]], Any] = {"d": dict, "s": set, "z": frozenset}[tag]
+    if left_s is not None and len(body) > _FEW_KEYS:
+        _check_table(body, tag == "d", left_s)
+    value = make(body)
     if len(value) != len(body):
         raise ValueError("a key or an element twice")
     return value
 
 
-def _check_keys(keys: Collection[Any], left: list[int]) -> None:
-    """Refuse so many keys, or so many of one hash, that building a dict would take long; `left[-1]` is what remains.
+def _check_table(body: list[Any], is_dict: bool, left_s: list[float]) -> None:
+    """Refuse keys that were chosen to collide, with which building a dict takes quadratic time.
 
-    Keys of different hashes collide too, on their way through the table; that costs less, but a way can be long.
+    Keys of one hash are counted. Keys of different hashes can collide too, on their way through the table; whether
+    they do is found out by building it piece by piece. `left_s` is what remains of the CPU time for that.
     """
+    keys = [key for key, _ in body] if is_dict else body
     if set(map(type, keys)) <= _TEXT:
         return
-    hashes = list(map(hash, keys))
-    left[-1] -= len(hashes) ** 2
-    if left[-1] < 0 or max(collections.Counter(hashes).values()) > MAX_SAME_HASH:
-        raise NotPlainError("a dict or set of too many keys")
+    if max(collections.Counter(map(hash, keys)).values()) > MAX_SAME_HASH:
+        raise TooLargeError("a dict or set of too many keys of one hash")
+    table: set[Any] = set()
+    for start in range(0, len(keys), _PIECE):
+        before = time.thread_time()
+        table.update(keys[start : start + _PIECE])
+        left_s[0] -= time.thread_time() - before
+        if left_s[0] < 0:
+            raise TooLargeError("a dict or set of keys that collide")
 
 
 def _check_size(text: str) -> None:
     """Refuse more brackets and commas than `MAX_NODES` nodes have; in memory each is up to 50 times as large."""
     if len(text) > 3 * MAX_NODES and text[0] in "[{" and sum(map(text.count, ",[{")) > 3 * MAX_NODES:
-        raise NotPlainError("a value too large")
+        raise TooLargeError("a value too large")
 
 
 def _check_depth(value: Any) -> None:

@@ -26,29 +26,35 @@ import tempfile
 from nemo_prm.sandbox.zygote import OWN_PID
 
 ALLOWED = """
-access arch_prctl brk chdir clock_getres clock_gettime clock_nanosleep close close_range copy_file_range dup
-dup2 dup3 epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_wait eventfd eventfd2 exit exit_group faccessat
-faccessat2 fchdir fchmod fdatasync flock fstat fstatfs fsync ftruncate futex getcwd getdents
-getdents64 getegid geteuid getgid getgroups getitimer getpeername getpgid getpgrp getpid getppid getpriority
-getrandom getresgid getresuid getrlimit get_robust_list getrusage getsid getsockname getsockopt gettid gettimeofday
-getuid getcpu link linkat lseek lstat madvise membarrier mincore mkdir mkdirat mmap mprotect mremap msync munmap
-nanosleep newfstatat open openat pause pipe pipe2 poll ppoll pread64 preadv pselect6 pwrite64 pwritev read readlink
-readlinkat readv recvfrom recvmsg rename renameat renameat2 restart_syscall rmdir rseq rt_sigaction rt_sigpending
-rt_sigprocmask rt_sigreturn rt_sigsuspend rt_sigtimedwait sched_getaffinity sched_getparam sched_getscheduler
-sched_get_priority_max sched_get_priority_min sched_yield select sendfile sendmsg sendto set_robust_list
-set_tid_address setitimer setsockopt shutdown sigaltstack stat statfs statx symlink symlinkat sysinfo time times
-umask uname unlink unlinkat wait4 waitid write writev alarm
+access arch_prctl brk chdir clock_getres clock_gettime clock_nanosleep close close_range copy_file_range dup dup2
+dup3 epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_wait eventfd eventfd2 exit exit_group faccessat
+faccessat2 fchdir fdatasync fstat fstatfs fsync ftruncate futex getcwd getdents getdents64 getegid geteuid getgid
+getgroups getitimer getpeername getpgid getpgrp getpid getppid getpriority getrandom getresgid getresuid getrlimit
+get_robust_list getrusage getsid getsockname gettid gettimeofday getuid getcpu link linkat lseek lstat madvise
+membarrier mincore mkdir mkdirat mmap mprotect mremap msync munmap nanosleep newfstatat open openat pause pipe pipe2
+poll ppoll pread64 preadv pselect6 pwrite64 pwritev read readlink readlinkat readv recvfrom recvmsg rename renameat
+renameat2 restart_syscall rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend
+rt_sigtimedwait sched_getaffinity sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min
+sched_yield select sendfile sendmsg sendto set_robust_list set_tid_address setitimer shutdown sigaltstack stat
+statfs statx symlink symlinkat sysinfo time times umask uname unlink unlinkat wait4 waitid write writev alarm
 """
 
 # Of files by name, which Landlock does not cover: for programs that see no files but their own.
-ALLOWED_IN_A_ROOT_OF_ITS_OWN = "chmod fchmodat truncate utime utimensat utimes"
+ALLOWED_IN_A_ROOT_OF_ITS_OWN = "chmod fchmod fchmodat truncate"
+# Said to be done, and not done: the times and locks of /dev/null and of the standard library are the machine's. A
+# program that locks a file of its own is alone with it.
+IDLE = "flock futimesat utime utimensat utimes"
+
 # Programs ask, and go on when a file system has none.
 XATTRS = "getxattr lgetxattr fgetxattr listxattr llistxattr flistxattr setxattr lsetxattr fsetxattr"
 
 CLONE_THREAD = 0x00010000
 AF_UNIX, SOCK_STREAM, SOCK_TYPE_MASK = 1, 1, 0xF
 IOCTLS = (0x5401, 0x5413, 0x541B, 0x5421, 0x5450, 0x5451)  # TCGETS, TIOCGWINSZ, FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
-FCNTLS = (0, 1, 2, 3, 4, 5, 6, 7, 1030, 1031, 1032)  # no F_SETOWN or F_SETSIG: they send signals to others
+FCNTLS = (0, 1, 2, 3, 4, 1030, 1031, 1032)  # no F_SETOWN or F_SETSIG: they send signals to others
+LOCKS = (6, 7, 37, 38)  # F_SETLK, F_SETLKW, and those of open files
+SOCKOPTS = (3, 4, 38, 39)  # SO_TYPE, SO_ERROR, SO_PROTOCOL, SO_DOMAIN; to be read
+SOL_SOCKET = 1
 PRCTLS = (15, 16)  # PR_SET_NAME, PR_GET_NAME
 
 
@@ -101,6 +107,12 @@ def program(may_exec: bool, own_root: bool) -> bytes:
         allow_if("ioctl", seccomp.Arg(1, seccomp.EQ, request))
     for command in FCNTLS:
         allow_if("fcntl", seccomp.Arg(1, seccomp.EQ, command))
+    for option in SOCKOPTS:
+        allow_if("getsockopt", seccomp.Arg(1, seccomp.EQ, SOL_SOCKET), seccomp.Arg(2, seccomp.EQ, option))
+    for name in IDLE.split():
+        rules.add_rule(seccomp.ERRNO(0), name)
+    for command in LOCKS:
+        rules.add_rule(seccomp.ERRNO(0), "fcntl", seccomp.Arg(1, seccomp.EQ, command))
     for option in PRCTLS:
         allow_if("prctl", seccomp.Arg(0, seccomp.EQ, option))
     # glibc takes the older call when the newer one is not there; its flags lie in memory, where no filter can look.

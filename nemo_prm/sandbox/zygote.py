@@ -67,7 +67,7 @@ import types
 from typing import Any, Callable, NamedTuple, NoReturn
 
 REQUEST = struct.Struct("<?qddqq")  # the fields of `Request`
-REPLY = struct.Struct("<qqddq")  # how it ended, wait status, CPU seconds, wall seconds, peak KiB
+REPLY = struct.Struct("<qqdddq")  # how it ended, wait status, seconds of CPU, of waiting for one, of wall; peak KiB
 ENDED = ("exit", "time", "starved", "cancelled", "memory")
 REGION_BYTES = 32 * 2**20
 WARM = "bisect cmath collections contextlib copy functools heapq io itertools math numbers operator random re string "
@@ -79,6 +79,7 @@ TICK_S = 0.05  # how often a program that takes its time is looked at
 PATIENCE = 20  # wall time may be this many times the limit when the machine is loaded
 TRUSTED_TIME_S = 60.0  # of test and checker code
 MAX_MESSAGE_BYTES = 16 * MEBIBYTE  # of the socket between a candidate and its tests
+TOO_LARGE = "an answer larger than the limit"
 
 CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
 CLONE_NEWIPC, CLONE_NEWNET = 0x08000000, 0x40000000
@@ -163,7 +164,6 @@ class Zygote:
         self.ready = [_sock_fprog(code, 1) for code in self.filters] if self.namespaces else []
         self.folder = folder
         self.proc = options["proc"]
-        self.null = os.open(os.devnull, os.O_RDWR)
         self.ruleset = -1 if self.namespaces else _landlock(options["readable"], folder)
         self.pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY) if self.namespaces else -1
         self.fresh = 0 if self.filters else CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET
@@ -196,7 +196,7 @@ class Zygote:
                 return
             self.control.sendall(REPLY.pack(*reply))
 
-    def _run(self, request: Request, fds: list[int]) -> tuple[int, int, float, float, int] | None:
+    def _run(self, request: Request, fds: list[int]) -> tuple[int, int, float, float, float, int] | None:
         """Run one program to its end; None when the judge went away."""
         os.lseek(0, 0, os.SEEK_SET)
         os.lseek(1, 0, os.SEEK_SET)
@@ -217,13 +217,14 @@ class Zygote:
             raise OSError(ctypes.get_errno(), "fork")
         try:
             ended = self._watch(pid, request, started)
+            waited_s = 0.0 if ended == "exit" else self._waited(pid)
         finally:
             status, usage = self._kill(pid)
         self._clean_folder()
         if ended is None:
             return None
         cpu_s = usage.ru_utime + usage.ru_stime
-        return ENDED.index(ended), status, cpu_s, time.monotonic() - started, usage.ru_maxrss
+        return ENDED.index(ended), status, cpu_s, waited_s, time.monotonic() - started, usage.ru_maxrss
 
     def _watch(self, pid: int, request: Request, started: float) -> str | None:
         """Wait until the program has ended, is out of time, or is no longer wanted.
@@ -267,7 +268,7 @@ class Zygote:
                     return "time"  # it sleeps a little in every test
                 patience_s = PATIENCE * total_s + (TRUSTED_TIME_S if request.proxied else 0)
                 if now - started >= patience_s or (not request.proxied and wall >= PATIENCE * limit_s):
-                    return "starved"
+                    return "starved" if self._waited(pid) >= limit_s else "time"
         finally:
             if pidfd >= 0:
                 os.close(pidfd)
@@ -360,6 +361,9 @@ class Zygote:
         for _ in range(20):  # the interpreter specializes code that has run a few times
             _run_calls(request, Region(scratch), _plain)
         _open_streams()
+        # As glibc has it where the stack is unlimited: 8 MiB for each of many threads are address space, and that is
+        # what is limited. A program that needs more asks for it.
+        threading.stack_size(2 * MEBIBYTE)
         del sys.modules["program"]
         sys.modules["random"].seed(0)
         # What `site` would define; programs end with exit().
@@ -376,8 +380,9 @@ class Zygote:
         elif self.fresh:
             syscall("unshare", self.fresh)
         if mode not in ("stdio", "exec"):
+            null = os.open(os.devnull, os.O_RDWR)  # its own: flags and locks belong to what was opened
             for fd in range(3):
-                os.dup2(self.null, fd)
+                os.dup2(null, fd)
         keep = -1
         if fds:
             os.dup2(fds[0], keep := 3)
@@ -388,6 +393,8 @@ class Zygote:
         own_bytes = 0 if mode == "exec" else self.own_bytes
         memory = own_bytes + head.memory_mb * MEBIBYTE
         _limit(resource.RLIMIT_AS, memory, memory + SPARE_BYTES)
+        # Without a user namespace it counts every process of the user.
+        _limit(resource.RLIMIT_NPROC, MAX_TASKS if self.namespaces else 4096)
         cpu_s = int(head.total_s) + 2
         _limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
         if mode == "exec":
@@ -463,9 +470,12 @@ def _become_nobody(folder: str) -> None:
         os.close(landlock)
 
 
-def _receive(stream: socket.socket, count: int) -> bytes:
+def _receive(stream: socket.socket, count: int, deadline: float | None = None) -> bytes:
+    """Read so many bytes; raises TimeoutError when they are not there at the deadline, however they trickle in."""
     data = bytearray()
     while len(data) < count:
+        if deadline is not None:
+            stream.settimeout(max(deadline - time.monotonic(), 0.001))
         part = stream.recv(min(count - len(data), MEBIBYTE))
         if not part:
             raise EOFError("the other end went away")
@@ -524,9 +534,24 @@ def _load(request: dict[str, Any], region: Region, name: str = "program") -> typ
         os._exit(1)
     module.__dict__.update(__builtins__=builtins, __file__="program.py")
     exec(code, module.__dict__)
-    if request["entry_point"] is not None and request["entry_point"] not in module.__dict__:
-        raise NameError(f"the program does not define {request['entry_point']}")
     return module
+
+
+def _load_function(request: dict[str, Any], region: Region) -> Callable[..., Any]:
+    """Load the program and find its entry point: `f`, or a method, `Solution.f`, of an object made for each call.
+
+    A program that defines no `f` but a class `Solution` with a method `f` has meant that (LeetCode, LiveCodeBench).
+    """
+    scope = _load(request, region).__dict__
+    owner, _, name = request["entry_point"].rpartition(".")
+    if not owner and name not in scope and hasattr(scope.get("Solution"), name):
+        owner = "Solution"
+    if owner in scope and hasattr(scope[owner], name):
+        return lambda *args, **kwargs: getattr(scope[owner](), name)(*args, **kwargs)
+    if owner or name not in scope:
+        raise NameError(f"the program does not define {request['entry_point']}")
+    function: Callable[..., Any] = scope[name]
+    return function
 
 
 def _run_program(request: dict[str, Any], region: Region, plain: Any) -> NoReturn:
@@ -534,9 +559,10 @@ def _run_program(request: dict[str, Any], region: Region, plain: Any) -> NoRetur
     status = 0
     try:
         try:
-            _load({**request, "entry_point": None}, region, "__main__")
+            _load(request, region, "__main__")
         except SystemExit as error:
             status = error.code if isinstance(error.code, int) else int(error.code is not None)
+            status = status if -(2**63) <= status < 2**63 else -1  # as the interpreter has it
         if threading.active_count() > 1:
             threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
@@ -550,13 +576,20 @@ def _run_program(request: dict[str, Any], region: Region, plain: Any) -> NoRetur
 
 
 def _flush(program: str) -> None:
-    """Write out what the program left in its streams, those that it opened itself included."""
-    streams = [sys.stdout, sys.__stdout__]
+    """Write out what the program left in its streams, those that it opened itself included, as the interpreter would.
+
+    It may have put anything in place of `sys.stdout`; what that raises is the program's error. What a forgotten file
+    raises is ignored.
+    """
+    if sys.stdout is not None and not getattr(sys.stdout, "closed", False):
+        sys.stdout.flush()
+    forgotten: list[Any] = [sys.__stdout__]
     if "open" in program:
-        streams += [item for item in gc.get_objects() if isinstance(item, io.IOBase)]  # ours are frozen, not listed
-    for stream in streams:
-        if stream is not None and not stream.closed and stream.writable():
-            stream.flush()
+        forgotten += [item for item in gc.get_objects() if isinstance(item, io.IOBase)]  # ours are frozen, not listed
+    for stream in forgotten:
+        with contextlib.suppress(Exception):
+            if stream is not None and not stream.closed:
+                stream.flush()
 
 
 def _open_streams() -> None:
@@ -571,7 +604,7 @@ def _open_streams() -> None:
 def _run_calls(request: dict[str, Any], region: Region, plain: Any) -> None:
     """Answer with the value of every call, or with what it raised."""
     try:
-        function = _load(request, region).__dict__[request["entry_point"]]
+        function = _load_function(request, region)
     except BaseException as error:
         region.add(load_error=_describe(error))
         return
@@ -589,7 +622,7 @@ def _run_proxied(request: dict[str, Any], region: Region, plain: Any) -> None:
     """Serve calls that the tests make; arguments that a call changed go back with its value."""
     stream = socket.socket(fileno=3)
     try:
-        function = _load(request, region).__dict__[request["entry_point"]]
+        function = _load_function(request, region)
     except BaseException as error:
         region.add(load_error=_describe(error))
         return
@@ -602,16 +635,26 @@ def _run_proxied(request: dict[str, Any], region: Region, plain: Any) -> None:
         try:
             args, kwargs = plain.loads(call)
             answer = {"value": plain.dumps(function(*args, **kwargs))}
-            with contextlib.suppress(plain.NotPlainError):
-                after = plain.dumps((args, kwargs))
-                if after != call:
-                    answer["args"] = after
         except plain.NotPlainError as error:
             answer = {"refused": str(error)}
         except BaseException as error:
-            described = _describe(error)
-            answer = {"error": described["text"], "kind": described["kind"]}
+            answer = _raised(error, plain)
+        with contextlib.suppress(plain.NotPlainError):
+            after = plain.dumps((args, kwargs))
+            if after != call:
+                answer["args"] = after
         _send(stream, json.dumps(answer))
+
+
+def _raised(error: BaseException, plain: Any) -> dict[str, Any]:
+    """What a test is told of an exception: its classes' names, most special first, and its arguments as plain data."""
+    described = _describe(error)
+    kinds = [_class_name(kind) for kind in type.mro(type(error))[:20]]
+    try:
+        args = plain.dumps(BaseException.args.__get__(error))  # type: ignore[attr-defined]
+    except plain.NotPlainError:
+        args = plain.dumps((described["text"],))
+    return {"error": described["text"], "kinds": kinds, "error_args": args}
 
 
 def _send(stream: socket.socket, text: str) -> None:
@@ -631,6 +674,10 @@ class NotPlain(BaseException):
     """The candidate returned what plain data cannot say; it equals no expected value."""
 
 
+class BrokenTest(BaseException):
+    """The test is at fault, whatever the candidate is."""
+
+
 class Candidate:
     """Stands for the candidate's entry point: a call goes to its process and comes back as plain data."""
 
@@ -639,41 +686,70 @@ class Candidate:
         self._stream, self._region, self._plain = stream, region, plain
         # Why, for good: a test that catches every exception must not pass for it.
         self._gone: str | None = None
+        self._broken: str | None = None
         self.refused: str | None = None
-        self._called = False
+        self.attempted = self._asked = self._answered = False
+        self.raised: tuple[Exception, str] | None = None  # by the candidate last, and where in its program
+        self.scope: dict[str, Any] = {}  # of the tests: exceptions of the problem's own are looked up there
+        self._lock = threading.Lock()  # a test may have threads
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with self._lock:
+            return self._call(args, kwargs)
+
+    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self.check()
-        request = self._plain.dumps((args, kwargs))
+        self.attempted = True
         try:
+            request = self._plain.dumps((args, kwargs))
+        except self._plain.NotPlainError as error:
+            if self._answered and isinstance(error, self._plain.TooLargeError):  # it may hold what came from there
+                raise self._refuse(f"{error}, as the test saw when it passed it on") from None
+            self._broken = f"it passes {error}, and only plain data can be passed to a program"
+            raise BrokenTest(self._broken) from None
+        if not self._asked:
+            self._asked = True
+            self._region.add(asked=True)
+        try:
+            self._stream.settimeout(self._answer_s)
             _send(self._stream, request)
         except OSError:
             raise self._lost("the program ended") from None
         answer = self._answer()
-        if "value" in answer:
-            try:
+        try:
+            if "args" in answer:
+                _merged((args, kwargs), self._plain.loads(str(answer["args"])))
+            if "value" in answer:
                 value = self._plain.loads(str(answer["value"]))
-                if "args" in answer:
-                    _write_back((args, kwargs), self._plain.loads(str(answer["args"])))
-            except self._plain.NotPlainError as error:
-                raise self._refuse(str(error)) from None
-            if not self._called:
-                self._called = True
-                self._region.add(called=True)
-            return value
-        if "refused" in answer:
-            raise self._refuse(str(answer["refused"]))
-        kind, text = getattr(builtins, str(answer.get("kind")), None), str(answer.get("error"))
+                self._answered = True
+                return value
+            if "refused" in answer:
+                raise self._refuse(str(answer["refused"]))
+            raise self._exception(answer)
+        except self._plain.NotPlainError as error:
+            raise self._refuse(str(error)) from None
+
+    def _exception(self, answer: dict[str, Any]) -> Exception:
+        """An exception of the most special class that the test knows, too."""
+        text, kinds = str(answer.get("error")), answer.get("kinds")
+        args = self._plain.loads(str(answer.get("error_args")))
+        args = args if type(args) is tuple else (text,)
         raised: Exception = CandidateError(text)
-        loops = (StopIteration, StopAsyncIteration)  # would end a loop of the test, as if it had gone through
-        if isinstance(kind, type) and issubclass(kind, Exception) and not issubclass(kind, loops):
-            with contextlib.suppress(TypeError):  # a few, such as UnicodeError, are not made from a text
-                raised = kind(text)
-        raise raised
+        for name in map(str, kinds if isinstance(kinds, list) else []):
+            kind = self.scope.get(name, getattr(builtins, name, None))
+            # StopIteration would end a loop of the test, as if it had gone through.
+            loops = (StopIteration, StopAsyncIteration)
+            if not (isinstance(kind, type) and issubclass(kind, Exception)) or kind in (Exception, *loops):
+                continue
+            with contextlib.suppress(Exception):  # it is not made from these arguments
+                raised = kind(*args)
+                break
+        self.raised = raised, text
+        return raised
 
     def allow(self, seconds: float) -> None:
-        """How long the candidate may take for one answer."""
-        self._stream.settimeout(seconds)
+        """How long the candidate may take for one answer, from its first byte waited for to its last."""
+        self._answer_s = seconds
 
     def wait(self) -> None:
         """Return when the candidate is loaded."""
@@ -681,9 +757,11 @@ class Candidate:
             raise CandidateGone("its first message is not the one expected")
 
     def check(self) -> None:
-        """Raise CandidateGone or NotPlain when a call already did so."""
+        """Raise CandidateGone, NotPlain or BrokenTest when a call already did so."""
         if self._gone is not None:
             raise CandidateGone(self._gone)
+        if self._broken is not None:
+            raise BrokenTest(self._broken)
         if self.refused is not None:
             raise NotPlain(self.refused)
 
@@ -701,11 +779,12 @@ class Candidate:
         return answer
 
     def _receive(self) -> bytes:
+        deadline = time.monotonic() + self._answer_s
         try:
-            size = int.from_bytes(_receive(self._stream, 4), "little")
+            size = int.from_bytes(_receive(self._stream, 4, deadline), "little")
             if size > MAX_MESSAGE_BYTES:
-                raise self._lost("an answer larger than the limit")
-            return _receive(self._stream, size)
+                raise self._lost(TOO_LARGE)
+            return _receive(self._stream, size, deadline)
         except TimeoutError:
             raise self._lost("slow") from None
         except (EOFError, OSError):
@@ -716,24 +795,36 @@ class Candidate:
         return CandidateGone(why)
 
 
-def _write_back(old: Any, new: Any) -> None:
-    """Repeat in our arguments what the candidate changed in its copies of them."""
-    (old_args, old_kwargs), (new_args, new_kwargs) = old, new
-    if type(new_args) is not tuple or type(new_kwargs) is not dict:
-        return
-    pairs = [*zip(old_args, new_args), *((old_kwargs[k], new_kwargs[k]) for k in old_kwargs.keys() & new_kwargs)]
-    for mine, theirs in pairs:
-        if type(mine) is not type(theirs):
-            continue
-        if isinstance(mine, list):
-            mine[:] = theirs
-        elif isinstance(mine, (dict, set)):
-            mine.clear()
-            mine.update(theirs)
+def _write_back(mine: Any, theirs: Any) -> None:
+    """Repeat in our arguments what the candidate changed in its copies; what we hold inside them stays ours."""
+    if isinstance(mine, list) and type(theirs) is list:
+        mine[:] = [*map(_merged, mine, theirs), *theirs[len(mine) :]]
+    elif isinstance(mine, dict) and type(theirs) is dict:
+        merged_items = {key: _merged(mine[key], new) if key in mine else new for key, new in theirs.items()}
+        mine.clear()
+        mine.update(merged_items)
+    elif isinstance(mine, set) and type(theirs) is set:
+        mine.clear()
+        mine.update(theirs)
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """The old container with its new content; anything else is replaced."""
+    if type(old) is type(new) is tuple and len(old) == len(new):
+        return tuple(map(_merged, old, new))
+    for kind in (list, dict, set):
+        if isinstance(old, kind) and type(new) is kind:
+            _write_back(old, new)
+            return old
+    return new
 
 
 def _run_check(request: dict[str, Any], region: Region, plain: Any) -> None:
-    """Run trusted test code against the candidate at the other end of the socket; one answer per test."""
+    """Run trusted test code against the candidate at the other end of the socket; one answer per test.
+
+    The code defines `check(candidate)`, or asserts by itself under the entry point's name (MBPP). What it raises
+    before it has called the candidate is its own fault.
+    """
     candidate = Candidate(request["entry_point"], socket.socket(fileno=3), region, plain)
     candidate.allow(request["answer_s"])
     helpers: dict[str, Any] = {"__name__": "test"}
@@ -743,18 +834,29 @@ def _run_check(request: dict[str, Any], region: Region, plain: Any) -> None:
         candidate.wait()
         for source in request["checks"]:
             scope = {**helpers, request["entry_point"]: candidate, "candidate": candidate}
-            candidate.refused = None
+            candidate.refused, candidate.attempted, candidate.scope = None, False, scope
             try:
                 exec(compile(source, "<test>", "exec", dont_inherit=True), scope)
-                scope["check"](candidate)
+                if "check" in scope:
+                    scope["check"](candidate)
                 candidate.check()
+                if not candidate.attempted:
+                    raise BrokenTest("it does not call the candidate")
                 region.add(passed=True)
+            except BrokenTest as error:
+                region.add(broken=str(error)[:300])
             except NotPlain as error:
                 region.add(refused=str(error)[:300])
-            except AssertionError as error:
-                region.add(failed=_describe(error, "<test>")["text"])
             except Exception as error:
-                region.add(raised=_describe(error, "<test>"))
+                described = _describe(error, "<test>")
+                if not candidate.attempted:
+                    region.add(broken=described["text"])
+                elif isinstance(error, AssertionError):
+                    region.add(failed=described["text"])
+                elif candidate.raised is not None and error is candidate.raised[0]:
+                    region.add(raised={**described, "text": candidate.raised[1]})
+                else:
+                    region.add(raised=described)
     except CandidateGone as error:
         region.add(gone=str(error))
 
@@ -785,12 +887,18 @@ def _accepts(check: Callable[[Any, Any, Any], Any], plain: Any, given: str, expe
         return False
 
 
+def _class_name(kind: type) -> str:
+    """The name that a class was given, whatever its metaclass says of it."""
+    name: str = type.__dict__["__name__"].__get__(kind)
+    return name[:100]
+
+
 def _describe(error: BaseException, filename: str = "<program>") -> dict[str, Any]:
     """Say what was raised and where in the program, whatever the exception does when it is looked at."""
     if isinstance(error, MemoryError):
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (hard, hard))  # room to say so
-    kind = str(type.__getattribute__(type(error), "__name__"))[:100]
+    kind = _class_name(type(error))
     try:
         message = str(error)[:300]
     except BaseException:
@@ -867,7 +975,6 @@ def _main() -> None:
         for which, most in (
             (resource.RLIMIT_FSIZE, MAX_OUTPUT_BYTES),
             (resource.RLIMIT_NOFILE, MAX_FILES),
-            (resource.RLIMIT_NPROC, MAX_TASKS if options["namespaces"] else 4096),
             (resource.RLIMIT_CORE, 0),
         ):
             _limit(which, most)

@@ -16,6 +16,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 from typing import Iterator
 
 import pytest
@@ -106,12 +108,28 @@ with SandboxVerifier(workers=1, level="rlimits") as verifier:
     assert run.stdout.split() == ["infra_error"], run.stderr
 
 
-def test_a_full_disk_leaves_verdicts_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The cache of compiled programs cannot be written (here /dev/full stands where its folder should be)."""
+def test_a_full_disk_is_no_verdict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Here /dev/full stands where folders should be: without the cache it is slower, without a folder unknown."""
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/full")
     with SandboxVerifier(workers=1) as verifier:
+        assert verifier.verify(*cpp_problem("sum")).passed
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", "/dev/full")
+    with SandboxVerifier(workers=1, level="full") as verifier:
         verdict = verifier.verify(*cpp_problem("sum"))
-    assert verdict.status == "infra_error" and "cannot be written" in verdict.message
+    assert verdict.status == "infra_error" and "cannot be started" in verdict.message
+
+
+@pytest.mark.usefixtures("busy_machine")
+def test_a_busy_machine_does_not_make_test_code_impatient() -> None:
+    """0.6 s of CPU with a limit of 1 s, in test code that needs the second box."""
+    burn = "    end = time.process_time() + 0.6\n    while time.process_time() < end: pass\n"
+    program = f"import time\ndef f(x):\n{burn}    return x\n"
+    check = "def check(candidate):\n    for x in [3]:\n        assert candidate(x) == x\n"
+    problem = Problem("p", "", (TestCase("code", code=check),), entry_point="f", time_limit_s=1.0)
+    with SandboxVerifier() as verifier:
+        verdicts = verifier.verify_many([(problem, program)] * 4)
+        assert [v.status for v in verdicts] == ["passed"] * 4, verdicts
 
 
 def test_a_program_that_fills_its_folder_harms_itself_alone() -> None:

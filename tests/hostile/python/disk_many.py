@@ -11,6 +11,7 @@
 # limitations under the License.
 #
 # tries: a hundred thousand files
+# minimum: namespaces
 # kind: call
 # verdict: runtime_error, wrong_answer, time_limit
 # time: 1

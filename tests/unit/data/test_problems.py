@@ -162,6 +162,8 @@ def change(**keys: Any) -> dict[str, Any]:
         (change(time_limit_s=True), "`time_limit_s` must be a number, found a boolean"),
         (change(memory_limit_mb=0.5), "`memory_limit_mb` must be an integer"),
         (change(memory_limit_mb=0), "`memory_limit_mb` must be at least 1"),
+        (change(memory_limit_mb=2**40), "`memory_limit_mb` must be at most 1048576"),
+        (change(time_limit_s=1e10), "`time_limit_s` must be at most 3600"),
         (MINIMAL, "problem_id 'p0' is already at"),
         (change(problem_id="other"), "the prompt is the same as at"),
     ],

@@ -23,7 +23,7 @@ import sys
 import time
 import tracemalloc
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, Iterator
 
 import pytest
 from hypothesis import given, settings
@@ -84,6 +84,8 @@ ODD = [
     [1, True, 2, 3, 4],
     {f"k{i}": i for i in range(10)},
     {i: str(i) for i in range(20_000)},
+    {(i, j): i for i in range(300) for j in range(300)},
+    {i << 40 for i in range(50_000)},
     {str(i) for i in range(30_000)},
     {2**i for i in range(3000)},
     list(range(100_000)),
@@ -122,11 +124,46 @@ def wide() -> list[Any]:
     return value
 
 
+class Shout(str):
+    def __str__(self) -> str:
+        return self.upper()
+
+
+class Deep(list):  # type: ignore[type-arg]
+    def __iter__(self) -> Iterator[Any]:
+        return iter([99])
+
+
+class Missing(dict):  # type: ignore[type-arg]
+    def items(self) -> Any:
+        return [("x", 99)]
+
+
+@pytest.mark.parametrize(
+    ("value", "content"),
+    [
+        (Sly(1), 1),
+        ([1, 2, 3, 4, Sly(5)], [1, 2, 3, 4, 5]),
+        (Colour.RED, 1),
+        (Shout("a"), "a"),
+        (Deep([1, Deep([2])]), [1, [2]]),
+        (Missing({"k": Sly(1)}), {"k": 1}),
+        (type("Half", (float,), {"__float__": lambda self: 9.0})(0.5), 0.5),
+    ],
+)
+def test_of_a_subclass_the_content_counts(value: Any, content: Any) -> None:
+    again = plain.loads(plain.dumps(value))
+    assert again == content and repr(again) == repr(content)
+
+
+class Impostor:
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        return int
+
+
 REFUSED = [
-    Sly(1),
-    [Sly(1)],
-    [1, 2, 3, 4, Sly(1)],
-    Colour.RED,
+    Impostor(),
     bytearray(b"x"),
     object(),
     range(3),
@@ -135,8 +172,6 @@ REFUSED = [
     loop(),
     wide(),
     [0] * (plain.MAX_NODES + 1),
-    dict.fromkeys(range(25_000)),
-    {i * HASH_MODULUS for i in range(2000)},
     pytest.param(1 << (4 * plain.MAX_INT_DIGITS), id="integer"),
     *(pytest.param(nested(plain.MAX_DEPTH + 1, wrap), id=f"deep {name}") for name, wrap in WRAPS.items()),
 ]
@@ -197,7 +232,9 @@ HOSTILE = {
     "tuples of one hash": lambda: joined(
         lambda i: '{"t":["a",%s]}' % (SAME_HASH % (i * HASH_MODULUS)), 300_000, '{"s":[%s]}'
     ),
-    "many sets": lambda: joined(lambda i: joined(str, 1000, '{"s":[%s]}'), 1000),
+    "many sets of one hash": lambda: joined(
+        lambda i: joined(lambda j: SAME_HASH % (j * HASH_MODULUS), 500, '{"s":[%s]}'), 1000
+    ),
     "keys that are no pairs": lambda: joined(lambda i: "1", 100_000, '{"d":[%s]}'),
 }
 
@@ -212,6 +249,10 @@ def test_hostile_text_is_refused_in_bounded_time(name: str) -> None:
 
 
 READABLE = {
+    "many sets": lambda: joined(lambda i: joined(str, 1000, '{"s":[%s]}'), 900),
+    "many sets of a hundred to a hash": lambda: joined(
+        lambda i: joined(lambda j: SAME_HASH % (j * HASH_MODULUS), 100, '{"s":[%s]}'), 3000
+    ),
     "keys of 100 to a hash": lambda: joined(
         lambda i: SAME_HASH % (1 + i % 199 + i // 199 * HASH_MODULUS), 19_900, '{"s":[%s]}'
     ),
@@ -260,4 +301,4 @@ def test_imports_little() -> None:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             found.add(node.module)
-    assert found == {"__future__", "collections", "json", "typing"}
+    assert found == {"__future__", "collections", "json", "time", "typing"}

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import subprocess
@@ -477,7 +478,7 @@ def test_code_sees_what_a_candidate_does_to_its_arguments_and_raises(verifier: S
             try:
                 candidate([], table={})
             except ValueError as error:
-                assert str(error) == "line 3: ValueError: empty"
+                assert error.args == ("empty",)
             else:
                 assert False, "nothing raised"
     """)
@@ -496,6 +497,10 @@ def test_code_sees_what_a_candidate_does_to_its_arguments_and_raises(verifier: S
 LOOP = "def check(candidate):\n    for y in map(candidate, [1, 2]):\n        assert y == 2\n"
 SUM = "def check(candidate):\n    assert sum(1 for y in range(candidate(3))) == 3\n"
 LAZY = "def check(candidate):\n    try:\n        candidate(1)\n    except BaseException:\n        pass\n"
+RAISES = (
+    "def check(candidate):\n    for _ in range(9):\n        try:\n            candidate(1)\n"
+    "        except ValueError:\n            pass\n        else:\n            assert False\n"
+)
 SLOW = "import time\ndef check(candidate):\n    time.sleep(2.5)\n    y = candidate(1)\n    assert y == 2\n"
 
 
@@ -505,7 +510,11 @@ SLOW = "import time\ndef check(candidate):\n    time.sleep(2.5)\n    y = candida
         (LOOP, "def f(x): raise StopIteration", "runtime_error"),
         (SUM, "def f(x): return 10**18", "wrong_answer"),
         (SUM, "import os, threading\ndef f(x):\n    threading.Timer(0.3, os._exit, [0]).start()\n    return 10**18",
-         "wrong_answer"),
+         "runtime_error"),
+        (SLOW, "import os, threading\ndef f(x): pass\nthreading.Timer(0.2, os._exit, [0]).start()", "runtime_error"),
+        (RAISES, "import time\ndef f(x):\n    time.sleep(1.2)\n    raise ValueError", "time_limit"),
+        (RAISES, "import os, time\nos.write(3, b'x9\\0\\0')\nwhile os.write(3, b'x'): time.sleep(0.1)", "time_limit"),
+        (RAISES, "def f(x): raise ValueError", "passed"),
         (LAZY, "def f(x): return object()", "wrong_answer"),
         (LAZY, "def f(x): raise ValueError", "passed"),
         (SLOW, "def f(x): return 2", "passed"),
@@ -517,6 +526,159 @@ def test_tests_that_a_candidate_plays_with(
     monkeypatch.setattr(judge, "TRUSTED_TIME_S", 4.0)  # of the test's own endless loop
     verdict = verifier.verify(code_problem(check, time_limit_s=0.5), program + "\n")
     assert verdict.status == status, verdict
+
+
+@pytest.mark.parametrize(
+    ("check", "program", "status", "message"),
+    [
+        # What plain data cannot say cannot be passed; a test that expects an error must not take that for it.
+        ("    candidate(lambda: 1)", "def f(x): return 2", "infra_error", "a value of type function"),
+        ("    try: candidate(object())\n    except ValueError: pass", "def f(x): return 2", "infra_error", "object"),
+        ("    candidate([0] * 2_000_000)", "def f(x): return 2", "infra_error", "too large"),
+        ("    import nowhere\n    candidate(1)", "def f(x): return 2", "infra_error", "No module named 'nowhere'"),
+        ("    pass", "def f(x): return 2", "infra_error", "does not call the candidate"),
+        ("    undefined\n    candidate(1)", "def f(x): return 2", "infra_error", "NameError"),
+        # ... but not because of what the candidate returned.
+        ("    v = candidate(1)\n    for _ in range(99): v = [v]\n    candidate(v)",
+         "def f(x):\n    for _ in range(150): x = [x]\n    return x", "wrong_answer", "too large"),
+    ],
+)  # fmt: skip
+def test_a_broken_test_is_not_the_programs_fault(
+    verifier: SandboxVerifier, check: str, program: str, status: str, message: str
+) -> None:
+    verdict = verifier.verify(code_problem(f"def check(candidate):\n{check}\n"), program + "\n")
+    assert (verdict.status, message in verdict.message) == (status, True), verdict
+
+
+EXCEPTIONS = """
+import json, threading
+from concurrent.futures import ThreadPoolExecutor
+
+def raised(x):
+    try:
+        f(x)
+    except Exception as error:
+        return error
+
+for kind, known, args in (
+    ("ValueError('negative', 3)", ValueError, ("negative", 3)),
+    ("OSError(2, 'gone')", FileNotFoundError, (2, "gone")),
+    ("type('Negative', (KeyError,), {})('k')", KeyError, ("k",)),
+    ("__import__('json').JSONDecodeError('bad', 'doc', 0)", ValueError, None),
+    ("__import__('decimal').InvalidOperation()", ArithmeticError, None),
+    ("Full('queue')", Full, ("queue",)),
+):
+    error = raised(kind)
+    assert isinstance(error, known) and args in (None, error.args), (kind, error)
+assert "SystemExit" in str(raised("SystemExit(3)"))
+
+with ThreadPoolExecutor(8) as pool:
+    assert list(pool.map(f, range(200))) == list(range(200))
+
+numbers, ordered = [3, 1, 2], __import__("collections").OrderedDict(a=1)
+assert isinstance(raised([numbers, ordered]), RuntimeError)
+assert numbers == [1, 2, 3] and ordered == {}
+"""
+RAISER = """
+def f(x):
+    if isinstance(x, str):
+        raise eval(x)
+    if isinstance(x, list):
+        x[0].sort()
+        x[1].clear()
+        raise RuntimeError
+    return x
+"""
+
+
+def test_assertions_under_the_entry_points_name_see_exceptions_threads_and_changes(verifier: SandboxVerifier) -> None:
+    """MBPP's form, and what tests of exceptions rely on: class, arguments, changes made before it was raised."""
+    full = "class Full(Exception):\n    pass\n"
+    problem = code_problem(EXCEPTIONS, program_prefix=full)
+    verdict = verifier.verify(problem, full + RAISER)
+    assert verdict.passed, verdict
+    bare = code_problem("assert f(1) == 2\nassert f([1]) == [1, 2]\n")
+    assert verifier.verify(bare, "def f(x): return x + [2] if isinstance(x, list) else 2\n").passed
+    assert verifier.verify(bare, "def f(x): return 2\n").status == "wrong_answer"
+
+
+SOLUTION = "class Solution:\n    seen = 0\n    def f(self, x):\n        self.seen += 1\n        return x + self.seen\n"
+
+
+@pytest.mark.parametrize("entry_point", ["f", "Solution.f"])
+def test_methods_of_a_solution_class(verifier: SandboxVerifier, entry_point: str) -> None:
+    """LeetCode's and LiveCodeBench's form; each call is on a new object."""
+    for problem in (
+        call_problem(([1], 2), ([5], 6)),
+        code_problem("def check(candidate):\n    got = candidate(1), candidate(1)\n    assert got == (2, 2)\n"),
+    ):
+        problem = dataclasses.replace(problem, entry_point=entry_point)
+        verdict = verifier.verify(problem, SOLUTION)
+        assert verdict.passed, verdict
+        verdict = verifier.verify(problem, SOLUTION.replace("def f", "def g"))
+        assert f"does not define {entry_point}" in verdict.message
+
+
+FAST_IO = """
+import os, sys
+from io import BytesIO, IOBase
+
+class FastIO(IOBase):
+    def __init__(self, file):
+        self._fd = file.fileno()
+        self.buffer = BytesIO()
+        self.writable = "x" in file.mode or "r" not in file.mode
+        self.write = self.buffer.write if self.writable else None
+    def flush(self):
+        if self.writable:
+            os.write(self._fd, self.buffer.getvalue())
+            self.buffer.truncate(0), self.buffer.seek(0)
+
+class IOWrapper(IOBase):
+    def __init__(self, file):
+        self.buffer = FastIO(file)
+        self.flush = self.buffer.flush
+        self.writable = self.buffer.writable
+        self.write = lambda s: self.buffer.write(s.encode("ascii"))
+
+line = sys.stdin.readline()
+sys.stdout = IOWrapper(sys.stdout)
+print(int(line) + 1)  # open
+"""
+PLAIN_WRITER = """
+import sys
+class Writer:
+    def __init__(self): self.parts = []
+    def write(self, text): self.parts.append(text)
+    def flush(self):
+        sys.__stdout__.write("".join(self.parts)); self.parts = []
+sys.stdout = Writer()
+print(int(input()) + 1)
+"""
+
+
+@pytest.mark.parametrize("program", [FAST_IO, PLAIN_WRITER])
+def test_output_streams_of_the_programs_own(verifier: SandboxVerifier, program: str) -> None:
+    verdict = verifier.verify(stdio(("1\n", "2"), ("5\n", "6")), program)
+    assert verdict.passed, verdict
+
+
+def test_many_threads_need_no_memory_limit_of_their_own(verifier: SandboxVerifier) -> None:
+    program = code("""
+        import threading
+        from concurrent.futures import ThreadPoolExecutor
+        def f(x):
+            gate = threading.Barrier(60)
+            with ThreadPoolExecutor(60) as pool:
+                return len(list(pool.map(lambda _: gate.wait(), range(60))))
+    """)
+    assert verifier.verify(call_problem(([1], 60), memory_limit_mb=256), program).passed
+
+
+def test_what_was_printed_to_stderr_is_in_the_message(verifier: SandboxVerifier) -> None:
+    program = "import threading\nthreading.Thread(target=lambda: [][0]).start()\n"
+    verdict = verifier.verify(stdio(("", "1")), program)
+    assert verdict.status == "wrong_answer" and "IndexError" in verdict.message
 
 
 def test_kinds_mix_and_tests_can_be_given(verifier: SandboxVerifier) -> None:
@@ -703,6 +865,25 @@ def test_embedded_solutions_all_pass(verifier: SandboxVerifier) -> None:
 CLOSE = (
     "def check(given, expected, actual):\n    assert type(actual) is float\n    return abs(actual - expected) < 0.1\n"
 )
+
+
+def test_a_checker_that_an_answer_hangs_or_overwhelms(
+    verifier: SandboxVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judge, "TRUSTED_TIME_S", 1.0)
+    prime = Checker("code", code="def check(g, e, a):\n    return all(a % i for i in range(2, a))\n")
+    tests = tuple(TestCase("call", args=(x,), expected=7, checker=prime) for x in range(3))
+    verdict = verifier.verify(Problem("p", "", tests, entry_point="f"), "f = lambda x: 7 + x * 2**607 - x\n")
+    assert (verdict.status, verdict.failing_test, verdict.num_passed) == ("wrong_answer", 1, 1), verdict
+    wide = code("""
+        import os, sys
+        def f(x):
+            region = sys._getframe(1).f_locals["region"]
+            region.add(value="[" + "1," * 1_500_000 + "1]")
+            os._exit(0)
+    """)
+    verdict = verifier.verify(Problem("p", "", tests[:1], entry_point="f"), wide)
+    assert verdict.status == "wrong_answer", verdict
 
 
 def test_a_problem_may_bring_its_own_checker(verifier: SandboxVerifier) -> None:
