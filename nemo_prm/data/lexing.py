@@ -9,7 +9,10 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What each line of Python or C++ code is: code, comment, blank or docstring; the code may be broken or cut off."""
+"""What tokens say about Python or C++ code that may be broken or cut off.
+
+What each line is (code, comment, blank or docstring), where Python's logical lines begin, what C++ leaves open.
+"""
 
 from __future__ import annotations
 
@@ -35,16 +38,30 @@ def python_line_kinds(lines: Sequence[str]) -> list[StepKind]:
     Args:
         lines: each ends with its newline, the last may lack it.
     """
+    return _read_python(lines)[0]
+
+
+def python_logical_lines(lines: Sequence[str]) -> list[int]:
+    """Return the lines at which a logical line begins, ascending; comments and blank lines belong to none."""
+    kinds, begins = _read_python(lines)
+    return [row for row in sorted(set(begins)) if kinds[row] in ("code", "docstring")]
+
+
+def _read_python(lines: Sequence[str]) -> tuple[list[StepKind], list[int]]:
     kinds: list[StepKind] = ["code" if line.strip() else "blank" for line in lines]
+    begins: list[int] = []
     clean = [_NEUTRALISE.sub(" ", line.replace("\r\n", "\n")) for line in lines]
     first = 0
     while first < len(clean):
-        first = _classify_from(first, clean, kinds)
-    return kinds
+        first = _read_from(first, clean, kinds, begins)
+    return kinds, begins
 
 
-def _classify_from(first: int, lines: Sequence[str], kinds: list[StepKind]) -> int:
-    """Tokenize from line `first` on, set kinds, and return the line to start again from (the end if all went well)."""
+def _read_from(first: int, lines: Sequence[str], kinds: list[StepKind], begins: list[int]) -> int:
+    """Tokenize from line `first` on, set kinds, extend begins, and return the line to start again from.
+
+    That line is the end if all went well.
+    """
     with_code: set[int] = set()
     comments: set[int] = set()
     statement: list[tokenize.TokenInfo] = []  # tokens of the current logical line, comments left out
@@ -60,6 +77,8 @@ def _classify_from(first: int, lines: Sequence[str], kinds: list[StepKind]) -> i
                         kinds[i] = "docstring"
                 statement = []
             elif token.type not in _LAYOUT and token.string.strip():
+                if not statement:
+                    begins.append(rows.start)
                 statement.append(token)
                 with_code.update(rows)
     except (tokenize.TokenError, SyntaxError) as error:
@@ -71,8 +90,10 @@ def _classify_from(first: int, lines: Sequence[str], kinds: list[StepKind]) -> i
             for i in range(line, len(lines)):
                 kinds[i] = "code" if statement else "docstring"
                 with_code.add(i)
+            begins += [] if statement else [line]
         elif "multi-line statement" not in message:  # that is a bracket open at the end: all tokens have been seen
             resume = max(line + 1, first + 1)
+            begins += [] if statement else [min(line, len(lines) - 1)]
     for i in with_code:
         if kinds[i] == "blank":
             kinds[i] = "code"  # inside a string
@@ -117,3 +138,42 @@ def cpp_line_kinds(lines: Sequence[str]) -> list[StepKind]:
                     kinds[i] = kind
         row = last
     return kinds
+
+
+_BEFORE_LIST = frozenset({"=", ",", "(", "[", "return"})  # a brace after one of these begins a list of values
+
+
+def cpp_completion(code: str) -> tuple[int, str]:
+    """Return what C++ code lacks that begins or ends in the middle of something.
+
+    Returns:
+        How many braces it closes that it has not opened, and the text that closes what it leaves open at its end.
+        A bracket closed by one of another kind is an error inside of the code, and left to the parser.
+    """
+    unopened, end, before = 0, "", ""
+    opened: list[str] = []  # what closes each open bracket; a block's last statement may lack its semicolon
+    for token in _CPP_TOKEN.finditer(code):
+        text = token.group()
+        if token.lastgroup == "comment" and text.startswith("/*"):
+            end = "" if len(text) >= 4 and text.endswith("*/") else "*/"
+        elif token.lastgroup == "raw":
+            close = f'){token["delimiter"]}"'
+            end = "" if text.endswith(close) else close
+        elif text == "{":
+            in_list = before == "{" and opened[-1] == "}"
+            opened.append("}" if in_list or before in _BEFORE_LIST else ";}")
+        elif text in ("(", "["):
+            opened.append(")" if text == "(" else "]")
+        elif text == "}":
+            while opened and opened[-1] in (")", "]"):
+                opened.pop()
+            if opened:
+                opened.pop()
+            else:
+                unopened += 1
+        elif opened and text == opened[-1]:
+            opened.pop()
+        if token.lastgroup not in ("space", "comment"):
+            before = text
+    # A backslash at the end takes one newline away.
+    return unopened, end + "\n\n" + "".join(reversed(opened))
