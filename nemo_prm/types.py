@@ -22,7 +22,7 @@ from typing import Any, Literal, Mapping
 Language = Literal["python", "cpp"]
 TestKind = Literal["call", "stdio", "code"]
 CheckerName = Literal["exact", "tokens", "float", "unordered", "code"]
-StepKind = Literal["code", "comment", "blank", "docstring"]
+StepKind = Literal["code", "comment", "blank", "docstring", "thought"]
 ResponseClass = Literal["correct", "revised", "wrong"]
 FinishReason = Literal["stop", "length"]
 Level = Literal["full", "namespaces", "rlimits"]  # of isolation: nemo_prm/sandbox/level.py
@@ -98,7 +98,7 @@ class Problem:
 
 @dataclass(frozen=True)
 class Step:
-    """One step of a response: `response[start:end]`, its newline included. Offsets in code points."""
+    """One step of a response: `response[start:end]`, its last newline included. Offsets in code points."""
 
     start: int
     end: int
@@ -107,17 +107,24 @@ class Step:
 
 @dataclass(frozen=True)
 class SamplingParams:
-    """How to sample: `temperature` 0 is greedy, `top_k` 0 and `top_p` 1 switch the filter off; lengths in tokens."""
+    """How to sample: `temperature` 0 is greedy, `top_k` 0 and `top_p` 1 switch the filter off; lengths in tokens.
+
+    A completion ends before the first occurrence of a string of `stop` in it, with the finish reason "stop".
+    """
 
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     max_new_tokens: int = 256
+    stop: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Completion:
-    """One sampled continuation of a prompt: its text, its length in tokens, and why it ended."""
+    """One sampled continuation of a prompt: its text, the tokens generated for it, and why it ended.
+
+    `num_tokens` counts the end-of-text token and what a stop string has cut off.
+    """
 
     text: str
     num_tokens: int
@@ -186,6 +193,10 @@ class Cost:
 class LabelRow:
     """One labelled response; `labels[i]` in [-1, 1] belongs to `steps[i]` (hard labels: +1, -1, 0 for neutral).
 
+    `audit` holds every search point with all K completions, for the share of responses that are audited. `version`,
+    of nemo_prm, and `settings_sha256`, of the settings of the job, say how to make the row again; the store fills them
+    in, and they are empty in rows of older versions.
+
     PSGPO (arXiv 2410.17621), Algorithm 1 and Eq. 1.
     """
 
@@ -205,3 +216,6 @@ class LabelRow:
     difficulty: str | None = None
     verdict: Verdict | None = None
     finish_reason: FinishReason = "stop"
+    audit: tuple[Probe, ...] = ()
+    version: str = ""
+    settings_sha256: str = ""

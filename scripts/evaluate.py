@@ -24,7 +24,7 @@ from nemo_prm.entry import script
 def main(config: EvaluateConfig) -> None:
     from nemo_prm.data.problems import load_problems
     from nemo_prm.evaluation.evaluate import Sample, evaluate
-    from nemo_prm.serving.client import GenerationClient
+    from nemo_prm.serving.generators import open_generator
     from nemo_prm.serving.verifier_client import open_verifier
 
     problems = load_problems(config.problems, config.split, config.limit)
@@ -33,7 +33,7 @@ def main(config: EvaluateConfig) -> None:
     samples, results = output / "samples.jsonl", output / "results.json"
     partial = samples.with_suffix(".partial")  # both files appear together, when all is done
     with (
-        GenerationClient(config.generator) as generator,
+        open_generator(config.generator) as generator,
         open_verifier(config.sandbox) as verifier,
         partial.open("w", encoding="utf-8") as file,
     ):

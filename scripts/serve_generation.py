@@ -24,6 +24,9 @@ def main(config: ServeGenerationConfig) -> None:
     from nemo_prm.serving.triton import check_address
 
     check_address(config.server)
+    from nemo_prm.megatron.tensorrt import resolve_backend
+
+    backend = resolve_backend(config.backend, config.tensor_parallel)
     if not config.server.verbose:
         warnings.simplefilter("ignore")  # the host warns of every package of NVIDIA's container that is not there
     from nemo_prm.megatron import compat
@@ -31,7 +34,7 @@ def main(config: ServeGenerationConfig) -> None:
     compat.apply()
     from nemo_prm.serving.generation import serve_generation
 
-    serve_generation(config, checkpoint)
+    serve_generation(config, checkpoint, backend)
 
 
 if __name__ == "__main__":

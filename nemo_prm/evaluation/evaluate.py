@@ -26,10 +26,10 @@ from nemo_prm.config import EvaluateConfig
 from nemo_prm.data.steps import make_program
 from nemo_prm.errors import ConfigError
 from nemo_prm.evaluation.pass_at_k import Counts, Estimate, estimate
-from nemo_prm.labeling.trials import generate_fitting
+from nemo_prm.labeling.oracle import generate_fitting
 from nemo_prm.metrics import finite_or_null
 from nemo_prm.protocols import Generator, Verifier
-from nemo_prm.types import Problem, SamplingParams, Status
+from nemo_prm.types import Problem, Status
 
 LENGTH_BUCKETS = (("<=50", 50.0), ("51-100", 100.0), (">100", math.inf))  # response tokens, upper end included
 
@@ -136,7 +136,7 @@ def evaluate(
         if not 1 <= k <= config.samples:
             raise ConfigError(f"k must lie between 1 and samples={config.samples}, found {k}.")
     started = time.monotonic()
-    params = SamplingParams(**asdict(config.sampling))
+    params = config.sampling.as_params()
     chunk_size = max(1, config.generator.batch_size // config.samples)
     samples: dict[str, list[Sample]] = {}
     skipped: list[str] = []

@@ -19,11 +19,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import unicodedata
 from collections import Counter
 from importlib import resources
-from pathlib import Path
 from typing import Any, Mapping, NamedTuple, Sequence
 
 from nemo_prm.errors import ConfigError, DataError
@@ -195,16 +193,3 @@ def _stage_name(stage: Mapping[str, Any]) -> str:
 
 def _percent(value: float | None) -> str:
     return "undefined" if value is None else f"{100 * value:.1f} %"
-
-
-def read_summary(path: str | Path) -> dict[str, Any]:
-    """Read a run's summary.json."""
-    try:
-        summary = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(f"The summary {path} cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise DataError(f"The summary {path} is not JSON: {error}.") from error
-    if not isinstance(summary, dict):
-        raise DataError(f"The summary {path} holds no JSON object.")
-    return summary

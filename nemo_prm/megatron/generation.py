@@ -20,128 +20,58 @@ Shape legend: B rows (completions), U distinct prompts, S tokens, V vocabulary.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Sequence
 
 import numpy as np
 import torch
-from lightning.pytorch import Trainer
 from megatron.core import tensor_parallel as megatron_tensor_parallel
 from megatron.core.inference_params import InferenceParams
 from nemo.collections.nlp.models.language_modeling.megatron_gpt_model import MegatronGPTModel
-from nemo.collections.nlp.parts.nlp_overrides import NLPDDPStrategy
-from nemo_aligner.utils.train_script_utils import init_distributed
-from nemo_aligner.utils.utils import load_and_override_model_config, load_from_nemo
-from omegaconf import OmegaConf
 
-from nemo_prm.data.seeds import occurrence_seeds
-from nemo_prm.errors import CheckpointError, PromptTooLongError
+from nemo_prm.data.stops import finished
 from nemo_prm.megatron.batching import Unit, plan_batches
-from nemo_prm.megatron.checkpoint import check_nemo, has_reward_head
+from nemo_prm.megatron.local import LocalGenerator, Numbered
 from nemo_prm.megatron.sampling import sample_tokens, uniforms
-from nemo_prm.megatron.vocabulary import decode_tokens, vocabulary_bytes
-from nemo_prm.types import Completion, SamplingParams
+from nemo_prm.megatron.stopping import StopWatch
+from nemo_prm.megatron.vocabulary import decode_tokens
+from nemo_prm.types import Completion, FinishReason, SamplingParams
 
 COMPACT_BELOW = 0.75  # share of unfinished rows below which the finished ones leave the batch (their cache is copied)
-DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
 
-def load_policy(checkpoint: Path, tensor_parallel: int = 1, precision: str = "auto") -> MegatronGPTModel:
-    """Load a policy for inference; collective, every rank calls it. Needs `compat.apply()` before this import.
-
-    Raises:
-        CheckpointError: no `.nemo`, or one of a model with a scalar head in place of a vocabulary.
-    """
-    check_nemo(checkpoint)
-    if has_reward_head(checkpoint):
-        raise CheckpointError(f"{checkpoint} holds a model with a scalar head (reward model or critic), not a policy")
-    if precision == "auto":
-        precision = "bf16" if torch.cuda.is_available() else "32"
-    trainer = Trainer(
-        strategy=NLPDDPStrategy(),
-        devices=tensor_parallel,
-        accelerator="auto" if torch.cuda.is_available() else "cpu",
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-    )
-    overrides = {
-        "tensor_model_parallel_size": tensor_parallel,
-        "pipeline_model_parallel_size": 1,
-        "sequence_parallel": False,  # a step feeds one token per row: nothing to split
-        "activations_checkpoint_granularity": None,
-        "activations_checkpoint_method": None,
-        "megatron_amp_O2": False,
-        "precision": precision,
-    }
-    config = load_and_override_model_config(str(checkpoint), OmegaConf.create(overrides))
-    model = load_from_nemo(MegatronGPTModel, config, trainer, strict=True, restore_path=str(checkpoint))
-    init_distributed(trainer, model, config.get("transformer_engine", False))
-    model.freeze()
-    model.model.to(DTYPES[precision])
-    if torch.cuda.is_available():
-        model.model.cuda()
-    return model
-
-
-class MegatronGenerator:
-    """A `nemo_prm.protocols.Generator` over a model in this process."""
+class MegatronGenerator(LocalGenerator):
+    """Samples with Megatron's own forward pass, on the CPU or a GPU."""
 
     def __init__(self, model: MegatronGPTModel, name: str, max_batch: int = 64) -> None:
-        """Sample from `model`.
-
-        Args:
-            model: from `load_policy`.
-            name: for provenance.
-            max_batch: rows in one forward pass.
-        """
-        self.name, self.max_batch = name, max_batch
-        self.tokenizer = model.tokenizer
-        self.context = int(model.cfg.encoder_seq_length)  # tokens, prompt and completion together
+        """See `LocalGenerator`."""
+        super().__init__(model, name, max_batch)
         self._gpt = model.model
-        self._pieces = vocabulary_bytes(self.tokenizer, self.tokenizer.vocab_size)
         self._device = next(self._gpt.parameters()).device
 
-    def generate(self, prompts: Sequence[str], n: int, params: SamplingParams, seed: int) -> list[list[Completion]]:
-        """Draw `n` completions per prompt; see `nemo_prm.protocols.Generator`."""
-        answers = self.sample(prompts, n, params, occurrence_seeds(prompts, seed))
-        refused = [i for i, answer in enumerate(answers) if isinstance(answer, str)]
-        if refused:
-            raise PromptTooLongError(f"prompt {refused[0]}: {answers[refused[0]]}", refused)
-        return [answer for answer in answers if not isinstance(answer, str)]
-
-    def sample(
-        self, prompts: Sequence[str], n: int, params: SamplingParams, seeds: Sequence[int]
-    ) -> list[list[Completion] | str]:
-        """Draw `n` completions per prompt, each prompt with a seed of its own.
-
-        Returns:
-            Per prompt its completions, or why it is too long. `params.max_new_tokens` is cut to the context.
-        """
-        ids = [list(self.tokenizer.text_to_ids(prompt)) for prompt in prompts]
-        answers: list[list[Completion] | str] = [[] for _ in prompts]
-        fitting = []
-        for i, prompt_ids in enumerate(ids):
-            if len(prompt_ids) + 1 > self.context:
-                answers[i] = f"{len(prompt_ids)} tokens leave no room in a context of {self.context}"
-            else:
-                fitting.append(i)
+    def _draw(
+        self,
+        fitting: Sequence[int],
+        prompts: Sequence[str],
+        ids: Sequence[Sequence[int]],
+        numbers: range,
+        params: SamplingParams,
+        seeds: Sequence[int],
+    ) -> Numbered:
         found: dict[tuple[int, int], Completion] = {}
-        for batch in plan_batches([(i, len(ids[i])) for i in fitting], n, self.max_batch):
-            found.update(self._sample_batch(batch, prompts, ids, params, seeds))
-        for i in fitting:
-            answers[i] = [found[i, j] for j in range(n)]
-        return answers
+        for batch in plan_batches([(i, len(ids[i])) for i in fitting], len(numbers), self.max_batch):
+            units = [unit._replace(first=numbers[unit.first]) for unit in batch]
+            found.update(self._sample_batch(units, prompts, ids, params, seeds))
+        return found
 
     @torch.inference_mode()
     def _sample_batch(
         self,
         units: Sequence[Unit],
         prompts: Sequence[str],
-        ids: Sequence[list[int]],
+        ids: Sequence[Sequence[int]],
         params: SamplingParams,
         seeds: Sequence[int],
-    ) -> dict[tuple[int, int], Completion]:
+    ) -> Numbered:
         """Sample the completions of `units` together: prefill each prompt once, then step by step."""
         device, eos = self._device, self.tokenizer.eos_id
         keys = [(unit.prompt, unit.first + k) for unit in units for k in range(unit.rows)]  # of the B rows
@@ -164,12 +94,18 @@ class MegatronGenerator:
         tokens, prompt_lengths, limits = tokens[source], prompt_lengths[source], limits[source]
         rows = torch.arange(len(keys), device=device)  # which completions the batch still holds
         lengths = torch.zeros(len(keys), dtype=torch.long, device=device)  # prompt and completion; 0: unfinished
+        watch = StopWatch(params.stop, self.pieces, len(keys))
         for position in range(shortest, total):
             forced = position < prompt_lengths[rows]  # the prompt goes on in these rows
             draw = random[rows, (position - prompt_lengths[rows]).clamp(0, random.size(1) - 1)]
             chosen = torch.where(forced, tokens[rows, position], sample_tokens(logits, draw, params))
             tokens[rows, position] = chosen
-            ended = ~forced & (lengths[rows] == 0) & ((chosen == eos) | (position + 1 == limits[rows]))
+            stopped = chosen == eos
+            if params.stop:
+                new = [-1 if old else token for old, token in zip(forced.tolist(), chosen.tolist())]
+                spelled = [token >= 0 and watch.read(row, token) for row, token in zip(rows.tolist(), new)]
+                stopped |= torch.tensor(spelled, device=device)
+            ended = ~forced & (lengths[rows] == 0) & (stopped | (position + 1 == limits[rows]))
             lengths[rows[ended]] = position + 1
             unfinished = lengths[rows] == 0
             count = int(unfinished.sum())
@@ -184,9 +120,8 @@ class MegatronGenerator:
         completions = {}
         for key, row, length in zip(keys, tokens.tolist(), lengths.tolist()):
             new = row[len(ids[key[0]]) : length]
-            stopped = bool(new) and new[-1] == eos
-            text = decode_tokens(self._pieces, new)
-            completions[key] = Completion(text, len(new), "stop" if stopped else "length")
+            reason: FinishReason = "stop" if new[-1] == eos else "length"
+            completions[key] = finished(decode_tokens(self.pieces, new), len(new), reason, params.stop)
         return completions
 
     def _forward(self, tokens: torch.Tensor, cache: Any) -> torch.Tensor:

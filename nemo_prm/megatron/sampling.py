@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from nemo_prm.types import SamplingParams
 
 
-def uniforms(prompt: str, seed: int, number: int, count: int) -> NDArray[np.float64]:
-    """The random numbers in [0, 1) that decide one completion, one per token.
+def stream_key(prompt: str, seed: int, number: int) -> int:
+    """128 bits, from what identifies a completion (prompt, seed, its number) and not from what shares its batch."""
+    return int.from_bytes(hashlib.blake2b(f"{seed}/{number}/{prompt}".encode(), digest_size=16).digest(), "little")
 
-    They depend on what identifies the completion (prompt, seed, its number among the prompt's completions) and not on
-    what shares its batch.
-    """
-    digest = hashlib.blake2b(f"{seed}/{number}/{prompt}".encode(), digest_size=16).digest()
-    return np.random.Generator(np.random.PCG64(int.from_bytes(digest, "little"))).random(count)
+
+def uniforms(prompt: str, seed: int, number: int, count: int) -> NDArray[np.float64]:
+    """The random numbers in [0, 1) that decide one completion, one per token; a larger `count` begins alike."""
+    return np.random.Generator(np.random.PCG64(stream_key(prompt, seed, number))).random(count)
 
 
 def sample_tokens(logits: torch.Tensor, uniform: torch.Tensor, params: SamplingParams) -> torch.Tensor:

@@ -13,7 +13,8 @@
 
 from __future__ import annotations
 
-from types import TracebackType
+import threading
+from dataclasses import replace
 from typing import Any, NamedTuple, Sequence
 
 import numpy as np
@@ -22,29 +23,41 @@ from numpy.typing import ArrayLike, NDArray
 import nemo_prm
 from nemo_prm.config import GeneratorConfig, RewardClientConfig
 from nemo_prm.data.seeds import occurrence_seeds
-from nemo_prm.errors import GeneratorError, PromptTooLongError, RequestError, ServerError
+from nemo_prm.errors import GeneratorError, PromptTooLongError, RequestError, RequestFailedError, ServerError
 from nemo_prm.serving.messages import GenerationRequest, decode_completions, encode_generation_request
 from nemo_prm.serving.model_client import ModelClient
-from nemo_prm.serving.wire import GENERATION, PRM, TOO_LONG, Arrays, encode_text
+from nemo_prm.serving.wire import GENERATION, GENERATION_LOAD, PRM, TOO_LONG, Arrays, decode_text, encode_text
 from nemo_prm.types import Completion, SamplingParams
 
 MAX_ROWS = 512  # completions in one request: bounds how long one takes
+SCRIPT = "scripts/serve_generation.py"
 
 
 class GenerationClient:
-    """The policy behind `scripts/serve_generation.py`; a `nemo_prm.protocols.Generator`."""
+    """The policy behind `scripts/serve_generation.py`; a `nemo_prm.protocols.Generator`.
+
+    It answers from one checkpoint: once the server has named it, answers from another one are refused, until `load`
+    asks for that one. `name` ends with it.
+    """
 
     def __init__(self, config: GeneratorConfig) -> None:
         self.name = f"nemo-prm-generation/{nemo_prm.__version__}"
+        self.checkpoint = ""  # as the server names it; empty before its first answer
         self._config = config
-        self._client = ModelClient(GENERATION, config, GeneratorError, "scripts/serve_generation.py")
+        self._client = ModelClient(GENERATION, config, GeneratorError, SCRIPT, RequestFailedError)
+        patient = replace(config, timeout_s=config.load_timeout_s)
+        self._loader = ModelClient(GENERATION_LOAD, patient, GeneratorError, SCRIPT)
+        self._lock = threading.Lock()  # several threads may ask
 
-    def generate(self, prompts: Sequence[str], n: int, params: SamplingParams, seed: int) -> list[list[Completion]]:
-        """Draw `n` completions per prompt; see `nemo_prm.protocols.Generator`.
+    def generate(
+        self, prompts: Sequence[str], n: int, params: SamplingParams, seed: int, first: int = 0
+    ) -> list[list[Completion]]:
+        """See `nemo_prm.protocols.Generator`.
 
         Raises:
             PromptTooLongError: prompts that fill the policy's context; the others were generated in vain.
-            GeneratorError: anything else.
+            RequestFailedError: the server failed on these prompts, or answered nonsense.
+            GeneratorError: it cannot be reached, or another client has changed its checkpoint.
         """
         seeds = occurrence_seeds(prompts, seed)
         size = max(1, min(self._config.batch_size, MAX_ROWS // max(n, 1)))
@@ -52,29 +65,68 @@ class GenerationClient:
         for start in range(0, len(prompts), size):
             part = slice(start, start + size)
             try:
-                inputs = encode_generation_request(GenerationRequest(list(prompts[part]), n, params, seeds[part]))
-                answers += decode_completions(self._client.infer(inputs))
+                request = GenerationRequest(list(prompts[part]), n, params, seeds[part], first)
+                outputs = self._client.infer(encode_generation_request(request))
             except RequestError as error:
-                raise GeneratorError(f"{self._config.url} refused the request: {error}") from error
+                raise RequestFailedError(f"{self._config.url} refused the request: {error}") from error
+            try:
+                found, checkpoint = decode_completions(outputs, len(request.prompts), n)
+            except (RequestError, ValueError, LookupError, TypeError) as error:
+                raise RequestFailedError(f"{self._config.url} answered nonsense: {error}") from error
+            self._check(checkpoint)
+            answers += found
         refused = {i: answer for i, answer in enumerate(answers) if isinstance(answer, str)}
         if refused:
-            first, reason = next(iter(refused.items()))
-            message = f"{len(refused)} of {len(prompts)} prompts were refused, the first is number {first}: {reason}"
+            index, reason = next(iter(refused.items()))
+            message = f"{len(refused)} of {len(prompts)} prompts were refused, the first is number {index}: {reason}"
             if all(answer.startswith(TOO_LONG) for answer in refused.values()):
                 raise PromptTooLongError(message, list(refused))
-            raise GeneratorError(message)
+            raise RequestFailedError(message)
         return [answer for answer in answers if not isinstance(answer, str)]
+
+    def load(self, checkpoint: str) -> str:
+        """Make the server go on with another checkpoint, for all its clients.
+
+        Args:
+            checkpoint: path of a `.nemo` as the server sees it, of the architecture it was started with.
+
+        Returns:
+            The checkpoint's name, as in `self.checkpoint`.
+
+        Raises:
+            GeneratorError: the server refuses it and keeps the one it has, or cannot be reached.
+        """
+        try:
+            answer = self._loader.infer({"checkpoint": encode_text([checkpoint], "checkpoint")})
+        except RequestError as error:
+            raise GeneratorError(f"{self._config.url} refused the checkpoint: {error}") from error
+        with self._lock:
+            self._know(decode_text(answer["name"])[0][0])
+        return self.checkpoint
+
+    def _check(self, checkpoint: str) -> None:
+        with self._lock:
+            if not self.checkpoint:
+                self._know(checkpoint)
+            if checkpoint != self.checkpoint:
+                raise GeneratorError(
+                    f"{self._config.url} answered from checkpoint {checkpoint} and no longer from {self.checkpoint}: "
+                    "was it restarted, or does another job load checkpoints there?"
+                )
+
+    def _know(self, checkpoint: str) -> None:
+        self.checkpoint = checkpoint
+        self.name = f"nemo-prm-generation/{nemo_prm.__version__}/{checkpoint}"
 
     def close(self) -> None:
         """Stop waiting for the server; call it always."""
         self._client.close()
+        self._loader.close()
 
     def __enter__(self) -> GenerationClient:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -151,7 +203,5 @@ class RewardClient:
     def __enter__(self) -> RewardClient:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

@@ -50,6 +50,7 @@ class Op(IntEnum):
     SAVE = 4
     STOP = 5
     IDLE = 6
+    LOAD = 7
 
 
 Commands = Mapping[int, Callable[[], Any]]
@@ -162,7 +163,7 @@ class _Loop:
         items = []
         for index, request in enumerate(requests):
             try:
-                items.append((index, model.read(request.data) if model.read else request))
+                items.append((index, _read(model, request) if model.read else request))
             except RequestError as error:
                 answers[index] = error
         if items:
@@ -230,6 +231,15 @@ class _Loop:
                 self.last_used = time.monotonic()
             finally:
                 self.lock.release()
+
+
+def _read(model: ServedModel, request: Any) -> Any:
+    """What `model.read` makes of a request. Triton counts inputs: an optional one makes up for one that is missing."""
+    for tensor in model.spec.inputs:
+        if not tensor.optional and tensor.name not in request.data:
+            raise RequestError(f"input {tensor.name!r} is missing")
+    assert model.read is not None
+    return model.read(request.data)
 
 
 def _as_function(

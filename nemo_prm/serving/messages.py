@@ -17,29 +17,32 @@ Shape legend: B sequences, S tokens (padded), n completions per prompt.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Sequence, cast
+from typing import Any, NamedTuple, Sequence, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_prm.config import MAX_STOPS
 from nemo_prm.errors import RequestError
 from nemo_prm.serving.wire import Arrays, decode_text, encode_text
 from nemo_prm.types import Completion, FinishReason, SamplingParams
 
 
 class GenerationRequest(NamedTuple):
-    """One request to the `generation` model; one seed per prompt."""
+    """One request to the `generation` model: completions `first` to `first + n - 1`, one seed per prompt."""
 
     prompts: list[str]
     n: int
     params: SamplingParams
     seeds: list[int]
+    first: int = 0
 
 
 def encode_generation_request(request: GenerationRequest) -> dict[str, NDArray[Any]]:
-    """The inputs of the `generation` model, [B, 1] each."""
-    prompts, n, params, seeds = request
+    """The inputs of the `generation` model, [B, 1] each; [B, k] for k stop strings, left out where k is 0."""
+    prompts, n, params, seeds, first = request
     size = (len(prompts), 1)
+    stop = {"stop": encode_text([params.stop] * len(prompts), "stop string of row")} if params.stop else {}
     return {
         "prompts": encode_text(prompts, "prompt"),
         "n": np.full(size, n, dtype=np.int64),
@@ -48,7 +51,8 @@ def encode_generation_request(request: GenerationRequest) -> dict[str, NDArray[A
         "top_k": np.full(size, params.top_k, dtype=np.int64),
         "max_new_tokens": np.full(size, params.max_new_tokens, dtype=np.int64),
         "seed": np.array(seeds, dtype=np.int64).reshape(size),
-    }
+        "first": np.full(size, first, dtype=np.int64),
+    } | stop
 
 
 def decode_generation_request(inputs: Arrays, max_completions: int = 1024) -> GenerationRequest:
@@ -75,20 +79,37 @@ def decode_generation_request(inputs: Arrays, max_completions: int = 1024) -> Ge
     require("top_p", top_p, 0 < top_p <= 1, "in (0, 1]")
     require("top_k", top_k, top_k >= 0, "at least 0 (0 switches the filter off)")
     require("max_new_tokens", max_new_tokens, max_new_tokens >= 1, "at least 1")
+    first = scalar("first") if "first" in inputs else 0
+    require("first", first, first >= 0, "at least 0")
+    stops = decode_text(inputs["stop"], "stop string of row") if "stop" in inputs else [[]]
+    require("stop", stops[:2], all(row == stops[0] for row in stops), "the same for all prompts of a request")
+    good = len(stops[0]) <= MAX_STOPS and all(stops[0])
+    require("stop", stops[0], good, f"at most {MAX_STOPS} strings, none of them empty")
     prompts = [row[0] for row in decode_text(inputs["prompts"], "prompt")]
     empty = [i for i, prompt in enumerate(prompts) if not prompt]
     if empty:
         raise RequestError(f"prompt {empty[0]} is empty")
-    params = SamplingParams(temperature, top_p, top_k, max_new_tokens)
-    return GenerationRequest(prompts, n, params, inputs["seed"].reshape(-1).tolist())
+    params = SamplingParams(temperature, top_p, top_k, max_new_tokens, tuple(stops[0]))
+    return GenerationRequest(prompts, n, params, inputs["seed"].reshape(-1).tolist(), first)
 
 
-def encode_completions(answers: Sequence[Sequence[Completion] | str], n: int) -> dict[str, NDArray[Any]]:
+def decode_load_request(inputs: Arrays) -> str:
+    """The path in a request to the `generation_load` model."""
+    path = decode_text(inputs["checkpoint"], "checkpoint")[0][0]
+    if not path or "\0" in path:
+        raise RequestError(f"checkpoint must be the path of a .nemo, got {path!r}")
+    return path
+
+
+def encode_completions(
+    answers: Sequence[Sequence[Completion] | str], n: int, checkpoint: str
+) -> dict[str, NDArray[Any]]:
     """The outputs of the `generation` model.
 
     Args:
         answers: per prompt its `n` completions, or the reason why it was refused.
         n: completions per prompt.
+        checkpoint: name of the checkpoint that answered.
     """
     nothing = [Completion("", 0, "length")] * n
     rows = [nothing if isinstance(answer, str) else answer for answer in answers]
@@ -97,21 +118,37 @@ def encode_completions(answers: Sequence[Sequence[Completion] | str], n: int) ->
         "num_tokens": np.array([[c.num_tokens for c in row] for row in rows], dtype=np.int64),
         "finish_reasons": encode_text([[c.finish_reason for c in row] for row in rows]),
         "errors": encode_text([answer if isinstance(answer, str) else "" for answer in answers]),
+        "checkpoint": encode_text([checkpoint] * len(answers)),
     }
 
 
-def decode_completions(outputs: Arrays) -> list[list[Completion] | str]:
-    """The inverse of `encode_completions`."""
+def decode_completions(outputs: Arrays, rows: int, n: int) -> tuple[list[list[Completion] | str], str]:
+    """The inverse of `encode_completions`: its answers, and the checkpoint.
+
+    Args:
+        outputs: of the `generation` model.
+        rows: prompts that were asked about.
+        n: completions that were asked for.
+
+    Raises:
+        ValueError: the outputs are no answer to that.
+        RequestError: a text is not UTF-8.
+    """
+    for name in ("texts", "num_tokens", "finish_reasons"):
+        if outputs[name].shape != (rows, n):
+            raise ValueError(f"{name} of shape {outputs[name].shape}, not {(rows, n)}")
     texts, reasons = decode_text(outputs["texts"]), decode_text(outputs["finish_reasons"])
+    if strange := {reason for row in reasons for reason in row} - set(get_args(FinishReason)):
+        raise ValueError(f"finish reasons {sorted(strange)}")
     answers: list[list[Completion] | str] = []
     for row, (error,) in enumerate(decode_text(outputs["errors"])):
         if error:
             answers.append(error)
             continue
         lengths = outputs["num_tokens"][row].tolist()
-        rows = zip(texts[row], lengths, reasons[row])
-        answers.append([Completion(text, length, cast(FinishReason, reason)) for text, length, reason in rows])
-    return answers
+        drawn = zip(texts[row], lengths, reasons[row])
+        answers.append([Completion(text, length, cast(FinishReason, reason)) for text, length, reason in drawn])
+    return answers, decode_text(outputs["checkpoint"])[0][0]
 
 
 class ScoreRequest(NamedTuple):

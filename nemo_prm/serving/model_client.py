@@ -78,6 +78,7 @@ class ModelClient:
         config: GeneratorConfig | RewardClientConfig,
         error: type[NemoPrmError] = ServerError,
         script: str = "",
+        failed: type[NemoPrmError] | None = None,
     ) -> None:
         """Prepare a client; connects to nothing yet.
 
@@ -86,6 +87,7 @@ class ModelClient:
             config: address, token and time-outs in seconds.
             error: class of the last error.
             script: the script that starts this server, for the message.
+            failed: class of the last error where the server is there, but failed on this request; default: `error`.
         """
         parts = urlsplit(config.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -93,7 +95,7 @@ class ModelClient:
         self.spec, self.config = spec, config
         self._address, self._path = parts.netloc, parts.path.rstrip("/")
         self._connection_class = HTTPSConnection if parts.scheme == "https" else HTTPConnection
-        self._error, self._script = error, script
+        self._error, self._script, self._failed = error, script, failed or error
         self._answered = False  # whether the server was there before
         self._closed = threading.Event()
 
@@ -102,7 +104,7 @@ class ModelClient:
 
         Raises:
             RequestError: the server refuses this request (it would refuse it again).
-            NemoPrmError: of the class given; the server is not there, or lost, or failed, or took too long.
+            NemoPrmError: of the classes given; the server is not there, or lost, or took too long; or it failed.
         """
         start = time.monotonic()
         deadline = start + self.config.timeout_s
@@ -125,7 +127,7 @@ class ModelClient:
                     raise RequestError(cause) from error
                 faults += error.is_fault
                 if faults >= MAX_SERVER_FAULTS or (faults and not self.spec.repeatable):
-                    self._fail(start, cause, "see the server's log", error)
+                    raise self._failed(self._words(start, cause, "see the server's log")) from error
             except (OSError, HTTPException) as error:  # refused, reset, closed, timed out
                 last, cause = error, describe(error)
                 if not self.spec.repeatable and not isinstance(error, ConnectionRefusedError):
@@ -198,6 +200,7 @@ class ModelClient:
             OSError, http.client.HTTPException: it did not answer.
         """
         from tritonclient.http import InferenceServerClient
+        from tritonclient.utils import InferenceServerException
 
         if self._closed.is_set():
             raise self._error(f"the client of {self.config.url} was closed")
@@ -215,20 +218,24 @@ class ModelClient:
         if response.status != 200:
             raise HTTPFailure(response.status, _error_message(response.status, content))
         json_length = response.headers.get(LENGTH_HEADER)
-        result = InferenceServerClient.parse_response_body(
-            content, header_length=int(json_length) if json_length is not None else None
-        )
-        outputs = {output.name: result.as_numpy(output.name) for output in self.spec.outputs}
+        try:
+            result = InferenceServerClient.parse_response_body(
+                content, header_length=int(json_length) if json_length is not None else None
+            )
+            outputs = {output.name: result.as_numpy(output.name) for output in self.spec.outputs}
+        except (ValueError, LookupError, TypeError, AttributeError, InferenceServerException) as error:
+            raise HTTPFailure(500, f"an answer that cannot be read ({type(error).__name__}: {error})") from error
         missing = [name for name, array in outputs.items() if array is None]
         if missing:
             raise self._error(f"{self.config.url} answered without {missing}; is it another version of the server?")
         return outputs
 
     def _fail(self, start: float, cause: str, advice: str, error: BaseException | None = None) -> NoReturn:
+        raise self._error(self._words(start, cause, advice)) from error
+
+    def _words(self, start: float, cause: str, advice: str) -> str:
         seconds = time.monotonic() - start
-        raise self._error(
-            f"no answer from model {self.spec.name} at {self.config.url} after {seconds:.1f} s: {cause}; {advice}"
-        ) from error
+        return f"no answer from model {self.spec.name} at {self.config.url} after {seconds:.1f} s: {cause}; {advice}"
 
     def close(self) -> None:
         """End waiting and retrying; requests in flight end at their time-out."""

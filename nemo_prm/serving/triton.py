@@ -37,6 +37,12 @@ from nemo_prm.serving.watchdog import clean, processes_from
 from nemo_prm.serving.wire import ModelSpec, resolve_token
 
 START_TIMEOUT_S = 60.0
+RANK_VARIABLES = (  # of torchrun, Lightning's own launcher, mpirun, srun; the later may be inherited by the earlier
+    "RANK",
+    "LOCAL_RANK",
+    "OMPI_COMM_WORLD_RANK",
+    "SLURM_PROCID",
+)
 MAX_SOCKET_PATH = 107  # of a Unix socket on Linux, in bytes
 PROTECTED_ENDPOINTS = (  # by the token; health stays open, so that probes need none
     "inference",
@@ -138,8 +144,8 @@ def check_address(config: ServerConfig) -> None:
     Raises:
         ServerError: the port is taken, the address is not this machine's, or it is open to others without a token.
     """
-    ranks = [os.environ[name] for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID") if name in os.environ]
-    if ranks and ranks[0] != "0":  # torchrun, else Lightning's own launcher, else srun
+    ranks = [os.environ[name] for name in RANK_VARIABLES if name in os.environ]
+    if ranks and ranks[0] != "0":
         return
     try:
         address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]

@@ -14,7 +14,9 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
+import threading
+from collections import deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Sequence, Union, cast
 
@@ -60,6 +62,10 @@ class VerifierClient:
         self.name = f"nemo-prm-verifier/{nemo_prm.__version__}"
         self._remote, self._minimum = config.remote, config.minimum_level
         self._hosts = Hosts(VERIFIER, config.remote, "scripts/serve_verifier.py")
+        self._num_threads = len(self._hosts) * config.remote.requests_per_host
+        self._threads = ThreadPoolExecutor(self._num_threads, thread_name_prefix="verifier")
+        self._waiting: deque[tuple[Job, Future[Verdict]]] = deque()
+        self._lock = threading.Lock()
 
     def wait_ready(self) -> None:
         """Return when a server is ready.
@@ -89,14 +95,38 @@ class VerifierClient:
 
     def verify_many(self, jobs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
         """Judge several programs by hidden tests, on all hosts at once; verdicts in the order of `jobs`."""
-        if not jobs:
-            return []
-        threads = len(self._hosts) * self._remote.requests_per_host
-        size = min(self._remote.batch_size, math.ceil(len(jobs) / threads))
-        work = [Job(problem, program) for problem, program in jobs]
-        parts = [work[start : start + size] for start in range(0, len(work), size)]
-        with ThreadPoolExecutor(min(threads, len(parts)), thread_name_prefix="verifier") as pool:
-            return [verdict for verdicts in pool.map(self._judge, parts) for verdict in verdicts]
+        futures = [self.submit(problem, program) for problem, program in jobs]
+        try:
+            return [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+
+    def submit(self, problem: Problem, program: str) -> Future[Verdict]:
+        """Queue `program` to be judged by hidden tests; what waits together is sent together."""
+        future: Future[Verdict] = Future()
+        with self._lock:
+            self._waiting.append((Job(problem, program), future))
+        self._threads.submit(self._judge_waiting)
+        return future
+
+    def _judge_waiting(self) -> None:
+        """Judge a fair share of what waits; there is a call of this for each program that was queued."""
+        with self._lock:
+            size = min(self._remote.batch_size, math.ceil(len(self._waiting) / self._num_threads))
+            taken = [self._waiting.popleft() for _ in range(size)]
+        batch = [(job, future) for job, future in taken if future.set_running_or_notify_cancel()]
+        if not batch:
+            return
+        try:
+            verdicts = self._judge([job for job, _ in batch])
+        except BaseException as error:
+            for _, future in batch:
+                future.set_exception(error)
+        else:
+            for (_, future), verdict in zip(batch, verdicts):
+                future.set_result(verdict)
 
     def _judge(self, jobs: Sequence[Job]) -> list[Verdict]:
         verdicts, host = self._ask(jobs)
@@ -121,8 +151,12 @@ class VerifierClient:
         return verdicts, answer.url
 
     def close(self) -> None:
-        """Stop waiting for servers; call it always."""
+        """Stop waiting for servers, and drop what waits to be sent; call it always."""
         self._hosts.close()
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            for _, future in self._waiting:
+                future.cancel()
 
     def __enter__(self) -> VerifierClient:
         return self

@@ -64,13 +64,21 @@ GENERATION = ModelSpec(
         TensorSpec("top_k", np.int64),
         TensorSpec("max_new_tokens", np.int64),
         TensorSpec("seed", np.int64),  # may differ from row to row
+        TensorSpec("first", np.int64, optional=True),  # number of the first completion, 0 without it; as `n`
+        TensorSpec("stop", np.bytes_, (-1,), optional=True),  # [B, k], k strings to stop at, the same in all rows
     ),
     outputs=(
         TensorSpec("texts", np.bytes_, (-1,)),  # [B, n]
-        TensorSpec("num_tokens", np.int64, (-1,)),  # [B, n], the end-of-text token counted
+        TensorSpec("num_tokens", np.int64, (-1,)),  # [B, n], all that were generated
         TensorSpec("finish_reasons", np.bytes_, (-1,)),  # [B, n], "stop" or "length"
         TensorSpec("errors", np.bytes_),  # [B, 1], empty, or why this prompt was refused
+        TensorSpec("checkpoint", np.bytes_),  # [B, 1], name of the checkpoint that answered, the same in all rows
     ),
+)
+GENERATION_LOAD = ModelSpec(  # one row: makes the generation server go on with another checkpoint
+    "generation_load",
+    inputs=(TensorSpec("checkpoint", np.bytes_),),  # path of a .nemo as the server sees it
+    outputs=(TensorSpec("name", np.bytes_),),  # as `checkpoint` of GENERATION from now on
 )
 
 PRM = ModelSpec(

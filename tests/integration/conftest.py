@@ -25,12 +25,19 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="session")
 def tiny_policy_nemo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Megatron GPT policy with random weights, see `make_tiny_policy.py`; ten seconds, once per session."""
+    """A Megatron GPT policy with random weights, see `make_tiny_policy.py`; ten seconds, once per session.
+
+    `other.nemo` beside it has other weights.
+    """
     path = tmp_path_factory.mktemp("tiny_policy") / "policy.nemo"
     script = Path(__file__).with_name("make_tiny_policy.py")
     environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     made = subprocess.run(
-        [sys.executable, str(script), str(path)], env=environment, capture_output=True, text=True, timeout=300
+        [sys.executable, str(script), str(path), str(path.with_name("other.nemo"))],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
     )
     assert made.returncode == 0 and path.is_file(), made.stderr[-3000:]
     return path

@@ -50,8 +50,9 @@ def _answer(request: GenerationRequest) -> object:
         if prompt == "long":
             answers.append(f"{TOO_LONG}: no room")
             continue
-        answers.append([Completion(f"{prompt}|{seed}|{j}", len(prompt), "stop") for j in range(request.n)])
-    return encode_completions(answers, request.n)
+        numbers = range(request.first, request.first + request.n)
+        answers.append([Completion(f"{prompt}|{seed}|{j}", len(prompt), "stop") for j in numbers])
+    return encode_completions(answers, request.n, "echo")
 
 
 if __name__ == "__main__":

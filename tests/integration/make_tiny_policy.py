@@ -9,7 +9,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Makes a tiny policy with random weights: `python make_tiny_policy.py policy.nemo`; a second on one core.
+"""Makes tiny policies with random weights: `python make_tiny_policy.py policy.nemo other.nemo`; seconds on one core.
 
 Hidden size 64, 2 layers, context 256, rotary positions, the embedded policy's kind of tokenizer.
 """
@@ -26,7 +26,7 @@ SEED = 7
 TEXTS = [f"def f{i}(xs):\n    # step {i}\n    return [x + {i} for x in xs]\n" for i in range(60)]
 
 
-def main(output: str) -> None:
+def main(output: str, *others: str) -> None:
     compat.apply()
     import torch
     from lightning.pytorch import Trainer
@@ -51,7 +51,12 @@ def main(output: str) -> None:
         with open_dict(model.cfg):
             model.cfg.target = f"{MegatronGPTModel.__module__}.{MegatronGPTModel.__qualname__}"
         model.save_to(output)
+        for other in others:
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    parameter.data.normal_(std=cfg.model.init_method_std)
+            model.save_to(other)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

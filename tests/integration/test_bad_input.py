@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -86,6 +87,7 @@ READERS = {  # script: how it is told to read a file
     "evaluate": ["problems={path}", "output={out}", REFUSED],
     "select_data": ["labels=[{path}]", "output={out}"],
     "report": ["labels=[{path}]", "output={out}/report.html"],
+    "export_labels": ["labels=[{path}]", "output={out}/labels.parquet"],
     "quickstart": ["problems={path}", "output={out}"],
 }
 
@@ -101,7 +103,7 @@ def test_missing_file(script: str, tmp_path: Path) -> None:
 def test_malformed_line_is_named_by_file_and_line(script: str, tmp_path: Path, broken: Path) -> None:
     message = refusal(run(script, *(item.format(path=broken, out=tmp_path) for item in READERS[script])))
     # In a file of problems the second line is the bad one; as a label store the first is bad already.
-    line = 1 if script in ("select_data", "report") else 2
+    line = 1 if script in ("select_data", "report", "export_labels") else 2
     assert f"{broken}:{line}" in message
 
 
@@ -129,14 +131,26 @@ def test_missing_responses(tmp_path: Path) -> None:
     assert str(responses) in message
 
 
+def test_tensorrt_llm_where_it_is_not() -> None:
+    _need_policy()
+    torch = pytest.importorskip("torch")
+    if torch.cuda.is_available() and importlib.util.find_spec("tensorrt_llm"):
+        pytest.skip("TensorRT-LLM is here")
+    message = refusal(run("serve_generation", "backend=tensorrt_llm", "server.port=0", timeout=HEAVY_S))
+    assert "backend=tensorrt_llm needs TensorRT-LLM" in message and "nvcr.io/nvidia/nemo:25.02" in message
+
+
 @pytest.mark.parametrize("script", sorted(path.stem for path in (ROOT / "conf").glob("*.yaml")))
 def test_unknown_config_key(script: str) -> None:
     assert "no_such_key" in refusal(run(script, "no_such_key=1"))
 
 
-@pytest.mark.parametrize("script", ["label", "select_data", "evaluate", "report", "train_prm", "serve_reward"])
+LEFT_OUT = ["label", "merge_labels", "select_data", "export_labels", "evaluate", "report", "train_prm", "serve_reward"]
+
+
+@pytest.mark.parametrize("script", LEFT_OUT)
 def test_mandatory_value_left_out(script: str) -> None:
-    assert re.search("output|labels|data|checkpoint", refusal(run(script)))
+    assert re.search("output|labels|shards|data|checkpoint", refusal(run(script)))
 
 
 @pytest.mark.parametrize("override", ["limit=many", "limit=[", "sampling.temperature=hot"])

@@ -14,17 +14,23 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import tarfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from io import BytesIO
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any, Callable, Iterator
 
 import numpy as np
 import pytest
+from run_scripts import output_of, script, write
 from servers import Server
 
 from nemo_prm.config import GeneratorConfig
+from nemo_prm.data.rows import read_label_rows
 from nemo_prm.errors import GeneratorError, PromptTooLongError, RequestError
 from nemo_prm.serving.client import GenerationClient
 from nemo_prm.serving.messages import GenerationRequest, encode_generation_request
@@ -52,7 +58,7 @@ def server(tmp_path_factory: pytest.TempPathFactory, tiny_policy_nemo: Path) -> 
 
 @pytest.fixture(scope="module")
 def generator(server: Server) -> Iterator[GenerationClient]:
-    with GenerationClient(GeneratorConfig(url=server.url, timeout_s=60.0)) as client:
+    with GenerationClient(GeneratorConfig(url=server.url, timeout_s=60.0, load_timeout_s=60.0)) as client:
         yield client
 
 
@@ -94,6 +100,32 @@ def test_another_seed_gives_other_completions(generator: GenerationClient) -> No
 def test_more_completions_begin_with_the_same_ones(generator: GenerationClient) -> None:
     few, many = (generator.generate(PROMPTS[:2], n, PARAMS, 7) for n in (2, 5))
     assert [row[:2] for row in many] == few
+
+
+def test_waves_draw_what_one_call_draws(generator: GenerationClient) -> None:
+    at_once = generator.generate(PROMPTS, 20, PARAMS, 7)
+    waves = [
+        generator.generate(PROMPTS, n, PARAMS, 7, first) for first, n in ((0, 1), (1, 1), (2, 2), (4, 4), (8, 12))
+    ]
+    assert [[c for wave in waves for c in wave[i]] for i in range(len(PROMPTS))] == at_once
+
+
+def test_a_completion_ends_before_the_first_stop_string(generator: GenerationClient) -> None:
+    plain = [c for row in generator.generate(PROMPTS, 8, PARAMS, 7) for c in row]
+    pairs = Counter(pair for c in plain for pair in {c.text[i : i + 2] for i in range(len(c.text) - 1)})
+    stop = tuple(pair for pair, count in pairs.items() if 8 <= count <= 16 and "\ufffd" not in pair)[:3] + ("é",)
+    cut = [c for row in generator.generate(PROMPTS, 8, replace(PARAMS, stop=stop), 7) for c in row]
+    stopped = 0
+    for before, after in zip(plain, cut):
+        found = [before.text.index(string) for string in stop if string in before.text]
+        if not found:
+            assert after == before
+            continue
+        stopped += 1
+        assert after.text == before.text[: min(found)] and after.finish_reason == "stop"
+        assert after.num_tokens <= before.num_tokens
+    assert 8 <= stopped < len(plain)
+    assert sum(c.num_tokens for c in cut) < 0.9 * sum(c.num_tokens for c in plain)  # the rest was not generated
 
 
 def test_a_prompt_that_occurs_twice_gets_other_completions_the_second_time(generator: GenerationClient) -> None:
@@ -149,23 +181,122 @@ def test_inputs_of_another_dtype_or_missing_are_refused(server: Server) -> None:
     model = ModelClient(GENERATION, GeneratorConfig(url=server.url, timeout_s=20.0))
     with pytest.raises(RequestError, match="input 'temperature' data-type is 'FP64', but model 'generation' expects"):
         model.infer(good | {"temperature": np.ones((1, 1))})
-    with pytest.raises(RequestError, match="expected 7 inputs but got 6"):
+    with pytest.raises(RequestError, match="input 'prompts' is missing"):
         model.infer({name: array for name, array in good.items() if name != "prompts"})
     with pytest.raises(RequestError, match="prompt 0 is not UTF-8"):
         model.infer(good | {"prompts": np.array([[b"\xff"]], dtype=object)})
     assert model.infer(good)["num_tokens"].shape == (1, 1)
 
 
+def test_the_server_goes_on_with_another_checkpoint(server: Server, tiny_policy_nemo: Path) -> None:
+    other = tiny_policy_nemo.with_name("other.nemo")
+    config = GeneratorConfig(url=server.url, timeout_s=60.0, load_timeout_s=60.0)
+    with GenerationClient(config) as generator, GenerationClient(config) as bystander:
+        before = bystander.generate(PROMPTS, 2, PARAMS, 7)
+        assert bystander.checkpoint.startswith("policy.nemo@")
+        assert generator.checkpoint == "" and "@" not in generator.name
+        name = generator.load(str(other))
+        assert name.startswith("other.nemo@") and generator.name.endswith(f"/{name}")
+        after = generator.generate(PROMPTS, 2, PARAMS, 7)
+        assert all(a[0].text != b[0].text for a, b in zip(after, before))
+        with pytest.raises(GeneratorError, match="answered from checkpoint other.nemo@.* no longer from policy.nemo@"):
+            bystander.generate(["a"], 1, PARAMS, 7)
+        assert generator.load(str(other)) == name
+        assert generator.load(str(tiny_policy_nemo)) == bystander.checkpoint
+        assert generator.generate(PROMPTS, 2, PARAMS, 7) == before == bystander.generate(PROMPTS, 2, PARAMS, 7)
+
+
+def test_responses_are_labelled_with_two_checkpoints_in_turn(
+    server: Server, tiny_policy_nemo: Path, tmp_path: Path
+) -> None:
+    first, store = tmp_path / "first.nemo", tmp_path / "labels.jsonl"
+    shutil.copy(tiny_policy_nemo.with_name("other.nemo"), first)
+    tests = [{"kind": "call", "args": [1], "expected": 2}]
+    problem = {"problem_id": "p", "prompt": "def f1(xs):\n", "entry_point": "f1", "tests": tests}
+    problems = write(tmp_path / "problems.jsonl", [problem])
+    sizes = ["responses_per_prompt=2", "completions=2", "sampling.max_new_tokens=20"]
+    job = [f"problems={problems}", f"checkpoints=[{first},{tiny_policy_nemo}]", f"output={store}", *sizes]
+
+    output_of(script("label", *job, f"generator.url={server.url}", cwd=tmp_path))
+    rows = read_label_rows(store)
+    names = [(row.checkpoint, row.response_id, row.generator.rpartition("/")[2].partition("@")[0]) for row in rows]
+    assert sorted(names) == [
+        ("first", "first-0", "first.nemo"),
+        ("first", "first-1", "first.nemo"),
+        ("policy", "policy-0", "policy.nemo"),
+        ("policy", "policy-1", "policy.nemo"),
+    ]
+    assert len({row.response for row in rows}) == 4
+
+    output_of(script("label", *job, "generator.url=http://127.0.0.1:9", cwd=tmp_path))  # nothing to do, nothing asked
+    whole = store.read_text(encoding="utf-8").splitlines(keepends=True)
+    store.write_text("".join(line for line in whole if '"first-' in line), encoding="utf-8")
+    first.unlink()  # what is done is not loaded again
+    output_of(script("label", *job, f"generator.url={server.url}", cwd=tmp_path))
+    again = read_label_rows(store)
+    labels = [{(row.response_id, row.response, row.labels, row.generator) for row in each} for each in (rows, again)]
+    assert labels[0] == labels[1]
+
+
+def changed(source: Path, target: Path, part: str, change: Callable[[bytes], bytes]) -> Path:
+    """A copy of a .nemo whose files named with `part` hold something else."""
+    with tarfile.open(source) as archive, tarfile.open(target, "w") as copy:
+        for member in archive:
+            content = archive.extractfile(member)
+            data = content.read() if content else b""
+            data = change(data) if part in member.name else data
+            member.size = len(data)
+            copy.addfile(member, BytesIO(data))
+    return target
+
+
+def test_a_checkpoint_that_does_not_fit_is_refused_and_the_old_one_stays(
+    generator: GenerationClient, tiny_policy_nemo: Path, tmp_path: Path
+) -> None:
+    before = generator.generate(PROMPTS, 2, PARAMS, 7)
+    text = tmp_path / "notes.nemo"
+    text.write_text("no archive")
+    head = changed(
+        tiny_policy_nemo, tmp_path / "head.nemo", "config.yaml", lambda c: c.replace(b"GPTModel", b"CriticModel")
+    )
+    words = changed(tiny_policy_nemo, tmp_path / "words.nemo", "tokenizer.model", lambda c: c + b"\0")
+    torn = changed(tiny_policy_nemo, tmp_path / "torn.nemo", ".distcp", lambda c: c[:2000])
+    for path, reason in (
+        ("", "checkpoint must be the path of a .nemo, got ''"),
+        (tmp_path / "none.nemo", "none.nemo does not exist"),
+        (text, "notes.nemo is no .nemo checkpoint"),
+        (head, "head.nemo holds a model with a scalar head"),
+        ("embedded", "policy.nemo holds another architecture: num_layers is 4, here 2; start a server of its own"),
+        (words, "words.nemo holds another tokenizer"),
+        (torn, "the weights of .*torn.nemo cannot be read"),
+    ):
+        with pytest.raises(GeneratorError, match=f"refused the checkpoint: .*{reason}"):
+            generator.load(str(path))
+    assert generator.generate(PROMPTS, 2, PARAMS, 7) == before
+
+
 def test_two_tensor_parallel_ranks_answer_like_one_and_both_end(
     generator: GenerationClient, tiny_policy_nemo: Path, tmp_path: Path
 ) -> None:
+    other = str(tiny_policy_nemo.with_name("other.nemo"))
     expected = generator.generate(PROMPTS, 2, GREEDY, 1), generator.generate(PROMPTS[:2], 3, PARAMS, 7)
+    generator.load(other)
+    expected_other = generator.generate(PROMPTS, 2, PARAMS, 7, 1)
+    generator.load(str(tiny_policy_nemo))
     torchrun = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     options = (f"checkpoint={tiny_policy_nemo}", "server.port=0", "tensor_parallel=2")
     with Server(tmp_path / "log", *torchrun, SCRIPT, *options) as pair:
-        client = GenerationClient(GeneratorConfig(url=pair.url, timeout_s=60.0))
+        client = GenerationClient(GeneratorConfig(url=pair.url, timeout_s=60.0, load_timeout_s=60.0))
         answers = client.generate(PROMPTS, 2, GREEDY, 1), client.generate(PROMPTS[:2], 3, PARAMS, 7)
         assert answers == expected
+        with pytest.raises(GeneratorError, match="another architecture"):
+            client.load("embedded")
+        torn = changed(tiny_policy_nemo, tmp_path / "torn.nemo", ".distcp", lambda c: c[:2000])
+        with pytest.raises(GeneratorError, match="cannot be read"):
+            client.load(str(torn))
+        assert client.generate(PROMPTS, 2, GREEDY, 1) == expected[0]
+        client.load(other)
+        assert client.generate(PROMPTS, 2, PARAMS, 7, 1) == expected_other
         os.kill(rank_zero(pair), signal.SIGTERM)
         assert pair.process.wait(60) == 0, pair.log.read_text()[-3000:]
         assert pair.all_gone()

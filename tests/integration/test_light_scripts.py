@@ -15,38 +15,53 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
+from servers import Server
 
 from nemo_prm.data.embedded import policy_path
+from nemo_prm.data.manifest import read_labels
 from nemo_prm.data.rows import read_label_rows
-from nemo_prm.processes import Children, free_ports
+from nemo_prm.processes import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "NEMO_PRM_TOKEN": "a-token-of-this-test"}
 
 
 def run(script: str, *overrides: str, timeout_s: float = 120) -> str:
-    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *overrides]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=timeout_s, env=ENVIRONMENT)
+    result = subprocess.run(
+        command(script, *overrides), capture_output=True, text=True, timeout=timeout_s, env=ENVIRONMENT
+    )
     assert result.returncode == 0, result.stdout + result.stderr
     return result.stdout
 
 
+def command(script: str, *overrides: str) -> list[str]:
+    return [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *overrides]
+
+
+def serve(log: Path, port: int) -> Server:
+    options = {"timeout_s": 180.0, "NEMO_PRM_TOKEN": ENVIRONMENT["NEMO_PRM_TOKEN"]}
+    return Server(log, "scripts/serve_generation.py", f"server.port={port}", **options)
+
+
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     if not policy_path().exists():
         pytest.skip(f"the embedded policy is not at {policy_path()}")
-    (port,) = free_ports(1)
-    command = [sys.executable, str(ROOT / "scripts" / "serve_generation.py"), f"server.port={port}"]
-    with Children(tmp_path_factory.mktemp("logs"), env=ENVIRONMENT) as children:
-        server = children.start("serve_generation", command)
-        children.wait_ready(server, port, ["/v2/models/generation/ready"], timeout_s=180)
-        yield f"generator.url=http://127.0.0.1:{port}"
+    with serve(tmp_path_factory.mktemp("logs") / "log", *free_ports(1)) as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def url(server: Server) -> str:
+    return f"generator.url={server.url}"
 
 
 def test_evaluate(url: str, tmp_path: Path) -> None:
@@ -74,11 +89,30 @@ def test_evaluate(url: str, tmp_path: Path) -> None:
     assert (again / "samples.jsonl").read_bytes() == (tmp_path / "samples.jsonl").read_bytes()  # however it is cut
 
 
-def test_label_select_report(url: str, tmp_path: Path) -> None:
-    store, page = tmp_path / "labels.jsonl", tmp_path / "pages" / "report.html"
-    run("label", f"output={store}", "limit=4", "responses_per_prompt=3", "completions=4", url)
+SIZES = ["limit=4", "responses_per_prompt=3", "completions=4"]
+
+
+@pytest.fixture(scope="module")
+def store(url: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Labels; `completions.jsonl` beside them has what they were made from."""
+    path = tmp_path_factory.mktemp("labels") / "labels.jsonl"
+    run("label", f"output={path}", *SIZES, url, f"generator.recording={path.with_name('completions.jsonl')}")
+    return path
+
+
+def labels(store: Path) -> list[tuple[Any, ...]]:
+    rows = read_labels(store)
+    return [(r.problem_id, r.response_id, r.response, r.labels, r.probes, r.generator) for r in rows]
+
+
+def test_label_select_report(store: Path, tmp_path: Path) -> None:
+    page = tmp_path / "pages" / "report.html"
     rows = read_label_rows(store)
     assert len(rows) == 12
+    again = tmp_path / "replayed.jsonl"
+    recording = f"generator.recording={store.with_name('completions.jsonl')}"
+    run("label", f"output={again}", *SIZES, recording, "generator.kind=recorded")  # needs no server
+    assert labels(again) == labels(store)
     for row in rows:
         assert (row.response_class == "correct") == (row.verdict is not None and row.verdict.passed)
         assert (row.response_class == "revised") == any(probe.num_passed for probe in row.probes)
@@ -101,3 +135,24 @@ def test_humaneval_is_labelled_with_the_embedded_policy(url: str, tmp_path: Path
     assert len({row.problem_id for row in rows}) + sum(skipped.values()) == 164 and len(rows) >= 160
     assert sum(row.response_class == "wrong" for row in rows) >= 0.9 * len(rows)
     assert all(label in (-1, 0) for row in rows if row.response_class == "wrong" for label in row.labels)
+
+
+def test_the_server_is_killed_and_started_again_while_responses_are_labelled(
+    server: Server, url: str, store: Path, tmp_path: Path
+) -> None:
+    """The last test of this server."""
+    again, log = tmp_path / "labels.jsonl", tmp_path / "log"
+    patience = ["generator.timeout_s=180", "generator.reconnect_timeout_s=180"]
+    with log.open("wb") as output:
+        label = subprocess.Popen(
+            command("label", f"output={again}", *SIZES, *patience, url), stdout=output, stderr=output, env=ENVIRONMENT
+        )
+    cache = Path(f"{again}.cache")
+    while not cache.exists() or cache.read_bytes().count(b"\n") < 15:
+        assert label.poll() is None, log.read_text(encoding="utf-8")
+        time.sleep(0.01)
+    for process in server.processes():
+        os.kill(process, signal.SIGKILL)
+    with serve(tmp_path / "server.log", server.port):
+        assert label.wait(200) == 0, log.read_text(encoding="utf-8")
+    assert labels(again) == labels(store)

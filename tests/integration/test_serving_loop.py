@@ -115,7 +115,8 @@ def test_triton_names_what_is_wrong_with_the_inputs(server: Server) -> None:
     assert "input 'n' data-type is 'FP32', but model 'generation' expects 'INT64'" in refusal(
         n=np.ones((1, 1), np.float32)
     )
-    assert "expected 7 inputs but got 6" in refusal(seed=None)
+    assert "expected number of inputs between 7 and 9 but got 6" in refusal(seed=None, first=None)
+    assert refusal(seed=None) == "input 'seed' is missing"  # Triton counts inputs, and `first` makes up for it
     assert "unexpected shape for input 'n'" in refusal(n=np.ones((1, 2), np.int64))
     too_many = encode_generation_request(GenerationRequest(["a"] * 65, 1, PARAMS, [0] * 65))
     assert "batch-size must be <= 64" in refusal(**too_many)

@@ -65,7 +65,7 @@ def host_generates(model: Any, prompt: str) -> dict[str, Any]:
 
 def main() -> None:
     compat.apply()
-    from nemo_prm.megatron.generation import load_policy
+    from nemo_prm.megatron.policy import load_policy
 
     model = load_policy(Path(sys.argv[1]) if len(sys.argv) > 1 else policy_path())
     tokenizer = model.tokenizer

@@ -58,7 +58,8 @@ def nemo_generate(model: Any, texts: list[str]) -> list[list[int]]:
 
 def main() -> None:
     compat.apply()
-    from nemo_prm.megatron.generation import MegatronGenerator, load_policy
+    from nemo_prm.megatron.generation import MegatronGenerator
+    from nemo_prm.megatron.policy import load_policy
 
     texts = prompts()
     model = load_policy(policy_path())

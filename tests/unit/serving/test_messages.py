@@ -24,6 +24,7 @@ from nemo_prm.serving.messages import (
     ScoreRequest,
     decode_completions,
     decode_generation_request,
+    decode_load_request,
     decode_score_request,
     encode_completions,
     encode_generation_request,
@@ -31,11 +32,11 @@ from nemo_prm.serving.messages import (
 from nemo_prm.serving.wire import GENERATION, encode_text
 from nemo_prm.types import Completion, SamplingParams
 
-PARAMS = SamplingParams(temperature=0.5, top_p=0.75, top_k=3, max_new_tokens=17)
+PARAMS = SamplingParams(temperature=0.5, top_p=0.75, top_k=3, max_new_tokens=17, stop=("\n\n", "é\0"))
 
 
 def inputs(**changes: Any) -> dict[str, Any]:
-    return encode_generation_request(GenerationRequest(["a\0", "é\n"], 4, PARAMS, [7, -8])) | changes
+    return encode_generation_request(GenerationRequest(["a\0", "é\n"], 4, PARAMS, [7, -8], 16)) | changes
 
 
 def column(dtype: type, *values: float) -> np.ndarray:
@@ -43,14 +44,22 @@ def column(dtype: type, *values: float) -> np.ndarray:
 
 
 def test_a_generation_request_comes_back() -> None:
-    assert decode_generation_request(inputs()) == GenerationRequest(["a\0", "é\n"], 4, PARAMS, [7, -8])
+    assert decode_generation_request(inputs()) == GenerationRequest(["a\0", "é\n"], 4, PARAMS, [7, -8], 16)
+
+
+def test_first_and_stop_may_be_left_out() -> None:
+    plain = SamplingParams(max_new_tokens=17)
+    arrays = encode_generation_request(GenerationRequest(["a"], 4, plain, [7]))
+    assert "stop" not in arrays
+    del arrays["first"]
+    assert decode_generation_request(arrays) == GenerationRequest(["a"], 4, plain, [7], 0)
 
 
 def test_its_arrays_are_those_of_the_model() -> None:
     arrays = inputs()
     assert list(arrays) == [spec.name for spec in GENERATION.inputs]
     for spec in GENERATION.inputs:
-        assert arrays[spec.name].shape == (2, 1)
+        assert arrays[spec.name].shape == ((2, 2) if spec.name == "stop" else (2, 1))
         assert arrays[spec.name].dtype == (object if spec.dtype is np.bytes_ else spec.dtype)
 
 
@@ -67,6 +76,15 @@ def test_its_arrays_are_those_of_the_model() -> None:
         ({"top_p": column(np.float32, 1.5, 1.5)}, r"top_p must be in \(0, 1\], got 1.5"),
         ({"top_k": column(np.int64, -1, -1)}, "top_k must be at least 0"),
         ({"max_new_tokens": column(np.int64, 0, 0)}, "max_new_tokens must be at least 1, got 0"),
+        ({"first": column(np.int64, -1, -1)}, "first must be at least 0, got -1"),
+        ({"first": column(np.int64, 0, 2)}, r"first must be the same for all prompts of a request, got \[0, 2\]"),
+        (
+            {"stop": encode_text([["a", ""]] * 2)},
+            r"stop must be at most 16 strings, none of them empty, got \['a', ''\]",
+        ),
+        ({"stop": encode_text([["a"] * 17] * 2)}, "stop must be at most 16 strings"),
+        ({"stop": encode_text([["a"], ["b"]])}, r"stop must be the same for all prompts .* got \[\['a'\], \['b'\]\]"),
+        ({"stop": np.array([[b"a"], [b"\xff"]], dtype=object)}, "stop string of row 1 is not UTF-8"),
         ({"prompts": encode_text(["a", ""])}, "prompt 1 is empty"),
         ({"prompts": np.array([[b"a"], [b"\xff"]], dtype=object)}, "prompt 1 is not UTF-8"),
     ],
@@ -82,14 +100,22 @@ def test_completions_and_refusals_come_back() -> None:
         "prompt_too_long: 9 tokens",
         [Completion("é", 2, "length"), Completion("  y", 2, "length")],
     ]
-    outputs = encode_completions(answers, 2)
+    outputs = encode_completions(answers, 2, "policy.nemo@1f")
     assert {name: array.shape for name, array in outputs.items()} == {
         "texts": (3, 2),
         "num_tokens": (3, 2),
         "finish_reasons": (3, 2),
         "errors": (3, 1),
+        "checkpoint": (3, 1),
     }
-    assert decode_completions(outputs) == answers
+    assert decode_completions(outputs, len(answers), 2) == (answers, "policy.nemo@1f")
+
+
+def test_a_checkpoint_to_load_is_a_path() -> None:
+    assert decode_load_request({"checkpoint": encode_text(["runs/é.nemo"])}) == "runs/é.nemo"
+    for bad in ("", "a\0.nemo"):
+        with pytest.raises(RequestError, match="checkpoint must be the path of a .nemo"):
+            decode_load_request({"checkpoint": encode_text([bad])})
 
 
 def score_inputs(**changes: Any) -> dict[str, Any]:
