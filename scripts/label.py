@@ -13,63 +13,56 @@
 
 from __future__ import annotations
 
-import json
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Sequence
 
-from nemo_prm.config import GeneratorConfig, LabelConfig
+from nemo_prm.config import LabelConfig, RewardClientConfig
 from nemo_prm.entry import script
-
-if TYPE_CHECKING:
-    from nemo_prm.serving.client import GenerationClient
-    from nemo_prm.types import Completion, SamplingParams
-
-
-class LazyGenerator:
-    """The policy's client, made when it is first needed: given responses that all pass need no policy."""
-
-    def __init__(self, config: GeneratorConfig) -> None:
-        self.name = ""
-        self._config = config
-        self._client: GenerationClient | None = None
-
-    def generate(self, prompts: Sequence[str], n: int, params: SamplingParams, seed: int) -> list[list[Completion]]:
-        if self._client is None:
-            from nemo_prm.serving.client import GenerationClient
-
-            self._client = GenerationClient(self._config)
-            self.name = self._client.name
-        completions: list[list[Completion]] = self._client.generate(prompts, n, params, seed)
-        return completions
-
-    def close(self) -> None:
-        if self._client is not None:
-            self._client.close()
 
 
 @script(LabelConfig)
 def main(config: LabelConfig) -> None:
-    from contextlib import closing
+    from contextlib import ExitStack
 
+    from nemo_prm.data.jsonl import write_json
     from nemo_prm.data.problems import load_problems, load_responses
+    from nemo_prm.errors import GeneratorError
+    from nemo_prm.labeling.cache import Cache
     from nemo_prm.labeling.run import restrict, run_labeling
-    from nemo_prm.labeling.store import LabelStore, label_settings
+    from nemo_prm.labeling.shards import parse_shard, shard_of, shard_path
+    from nemo_prm.labeling.store import LabelStore, label_settings, summary_path
+    from nemo_prm.serving.client import RewardClient
+    from nemo_prm.serving.generators import open_generator
     from nemo_prm.serving.verifier_client import open_verifier
 
     problems = load_problems(config.problems, config.split)
     responses = None if config.responses is None else load_responses(config.responses)
     settings = label_settings(config, problems)
     problems, responses = restrict(problems, responses, config.limit)
-    with (
-        LabelStore(config.output, settings) as store,
-        open_verifier(config.sandbox) as verifier,
-        closing(LazyGenerator(config.generator)) as generator,
-    ):
-        summary = run_labeling(problems, responses, generator, verifier, store, config)
-    path = Path(f"{config.output}.summary.json")
-    path.write_text(json.dumps(summary.as_json(), indent=2) + "\n", encoding="utf-8")
+    output = Path(config.output)
+    if config.shard is not None:
+        shard = parse_shard(config.shard)
+        problems, responses = shard_of(problems, responses, shard)
+        output = shard_path(output, shard)
+    with ExitStack() as stack:
+        store = stack.enter_context(LabelStore(output, settings))
+        cache = stack.enter_context(Cache(config.cache or f"{output}.cache"))
+        verifier = stack.enter_context(open_verifier(config.sandbox))
+        generator = stack.enter_context(open_generator(config.generator))
+        scorer = None
+        if config.prm_url is not None:
+            scorer = stack.enter_context(RewardClient(RewardClientConfig(url=config.prm_url)))
+        summary_path(output).unlink(missing_ok=True)  # that of an earlier run says nothing about this one's end
+        try:
+            summary = run_labeling(problems, responses, generator, verifier, store, config, cache, scorer)
+        except GeneratorError as error:
+            saved = f"{len(store.rows)} responses are labelled in {output}; the same command goes on from there"
+            raise GeneratorError(f"{error} ({saved})") from error
+    write_json(summary_path(output), {"shard": config.shard, "limit": config.limit, **summary.as_json()})
     print(summary.as_table())
-    print(config.output)
+    print(output)
+    if summary.signal is not None:
+        sys.exit(128 + summary.signal)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ A line is an object with "schema": 1 and the fields of `LabelRow`, in which `ste
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Mapping, Sequence, cast, get_args
+from typing import Any, Iterable, Mapping, cast, get_args
 
 from nemo_prm.data.fields import Fields
 from nemo_prm.data.jsonl import PathLike, read_jsonl
@@ -46,9 +46,16 @@ def label_row_to_json(row: LabelRow) -> dict[str, Any]:
         "steps": [[step.start, step.end, step.kind] for step in row.steps],
         "labels": [int(label) if label == int(label) else label for label in row.labels],
         "probes": [[probe.num_steps, probe.num_completions, probe.num_passed] for probe in row.probes],
+        "audit": [[probe.num_steps, probe.num_completions, probe.num_passed] for probe in row.audit],
         "cost": dataclasses.asdict(row.cost),
-        "verdict": None if row.verdict is None else finite_or_null(dataclasses.asdict(row.verdict)),
+        "verdict": None if row.verdict is None else verdict_to_json(row.verdict),
     }
+
+
+def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict's fields; a number that was not measured is null."""
+    fields: dict[str, Any] = finite_or_null(dataclasses.asdict(verdict))
+    return fields
 
 
 def label_row_from_json(value: Mapping[str, Any], where: str) -> LabelRow:
@@ -75,6 +82,7 @@ def label_row_from_json(value: Mapping[str, Any], where: str) -> LabelRow:
         labels=tuple(map(float, labels)),
         response_class=cast(ResponseClass, row.choice("response_class", get_args(ResponseClass))),
         probes=tuple(Probe(*numbers) for numbers in _integers(row, "probes", 3)),
+        audit=tuple(Probe(*numbers) for numbers in _integers(row, "audit", 3, [])),
         cost=Cost(
             cost.integer("completions"), cost.integer("tokens"), cost.integer("executions"), cost.number("seconds")
         ),
@@ -82,8 +90,10 @@ def label_row_from_json(value: Mapping[str, Any], where: str) -> LabelRow:
         generator=row.text("generator"),
         sandbox=row.text("sandbox"),
         difficulty=row.optional_text("difficulty"),
-        verdict=_verdict(row),
+        verdict=None if row.get("verdict", None) is None else verdict_from_json(row.mapping("verdict"), where),
         finish_reason=cast(FinishReason, row.choice("finish_reason", get_args(FinishReason), "stop")),
+        version=row.text("version", ""),
+        settings_sha256=row.text("settings_sha256", ""),
     )
 
 
@@ -99,17 +109,16 @@ def _steps(row: Fields, length: int) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _integers(row: Fields, key: str, count: int) -> list[list[int]]:
-    for item in row.items(key):
+def _integers(row: Fields, key: str, count: int, *default: list[list[int]]) -> list[list[int]]:
+    for item in row.items(key, *default):
         if not (isinstance(item, list) and len(item) == count and all(type(x) is int and x >= 0 for x in item)):
             raise row.error(key, f"must hold lists of {count} counts, found {item!r}")
-    return row.items(key)
+    return row.items(key, *default)
 
 
-def _verdict(row: Fields) -> Verdict | None:
-    if row.get("verdict", None) is None:
-        return None
-    value = Fields(row.where, row.mapping("verdict"), "verdict.")
+def verdict_from_json(fields: Mapping[str, Any], where: str) -> Verdict:
+    """The inverse of `verdict_to_json`; `where` names its line in messages."""
+    value = Fields(where, fields, "verdict.")
     peak_mib = value.get("peak_mib", None)
     return Verdict(
         status=cast(Status, value.choice("status", get_args(Status))),
@@ -126,7 +135,7 @@ def _verdict(row: Fields) -> Verdict | None:
     )
 
 
-def check_distinct(stores: Sequence[tuple[str, Sequence[LabelRow]]]) -> None:
+def check_distinct(stores: Iterable[tuple[str, Iterable[LabelRow]]]) -> None:
     """Refuse label stores (path, rows) that hold a response twice, which would count it twice in training."""
     seen: dict[tuple[str, str], str] = {}
     for path, entries in stores:

@@ -9,213 +9,245 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Labels responses: samples them, runs them, and searches the failed ones for their first bad line, many in step."""
+"""Labels one response: runs it, and searches it for its first bad line if it fails (PSGPO, Algorithm 1)."""
 
 from __future__ import annotations
 
-import time
-from dataclasses import asdict, dataclass, field
-from typing import Collection, Iterator, Mapping, NamedTuple, Sequence, Union
+import asyncio
+import hashlib
+from dataclasses import dataclass
+from typing import Mapping, NamedTuple, Sequence, Union
 
 from nemo_prm.config import LabelConfig
-from nemo_prm.data.steps import is_neutral, make_program, split_lines
-from nemo_prm.errors import ConfigError
-from nemo_prm.labeling.search import PrefixSearch, hard_labels, soft_labels
-from nemo_prm.labeling.trials import Spent, Trial, advance, derive_seed, generate_fitting
-from nemo_prm.protocols import Generator, Verifier
-from nemo_prm.types import (
-    Completion,
-    Cost,
-    LabelRow,
-    Probe,
-    Problem,
-    Response,
-    ResponseClass,
-    SamplingParams,
-    Step,
-    Verdict,
-)
+from nemo_prm.data.splitters import splitter
+from nemo_prm.data.steps import is_neutral, make_program
+from nemo_prm.errors import ConfigError, RequestFailedError
+from nemo_prm.labeling.batcher import Batcher
+from nemo_prm.labeling.oracle import Answer, Oracle, Rules, Spent, Wave
+from nemo_prm.labeling.priors import Outlook, Prior, Waves
+from nemo_prm.labeling.search import PrefixSearch, halve, hard_labels, soft_labels
+from nemo_prm.types import Cost, LabelRow, Probe, Problem, Response, ResponseClass, Step, Verdict
 
-CHUNK_RESPONSES = 512  # searched in step: enough to fill batches to the end, few enough that rows appear early
 GIVEN = "given"  # generator of rows that no generator had a part in
+QUARANTINED = "the policy failed on it (quarantined)"
+TOO_LONG = "the prompt fills the policy's context"
+UNKNOWN = "the sandbox failed (infra_error)"
+SEARCHES = ("cost_aware", "halve")
 
 Key = tuple[str, str]  # problem_id, response_id
 
 
 class Skipped(NamedTuple):
-    """A response that got no label, and why."""
+    """A response that got no label, and why; a rerun tries it again."""
 
     problem_id: str
     response_id: str
     reason: str
+    detail: str = ""
 
 
 Outcome = Union[LabelRow, Skipped]
 
 
-@dataclass
-class _Candidate:
-    """A response on its way to a label."""
+@dataclass(frozen=True)
+class Work:
+    """A response to label: a given one, or the n-th that is sampled for the problem."""
 
     problem: Problem
+    response_id: str
+    given: Response | None = None
+    number: int = 0
+
+    @property
+    def key(self) -> Key:
+        return self.problem.problem_id, self.response_id
+
+
+def sampled(problems: Sequence[Problem], config: LabelConfig) -> list[Work]:
+    """`responses_per_prompt` responses to each problem, called `<checkpoint>-<n>`, n from 0."""
+    numbers = range(config.responses_per_prompt)
+    return [Work(problem, f"{config.checkpoint}-{n}", None, n) for problem in problems for n in numbers]
+
+
+def given(problems: Mapping[str, Problem], responses: Sequence[Response]) -> list[Work]:
+    """Given responses; `problems` by id."""
+    return [Work(problems[r.problem_id], r.response_id, r) for r in responses]
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A response that has been run."""
+
     response: Response
     verdict: Verdict
-    spent: Spent
     steps: tuple[Step, ...]
     neutral: tuple[bool, ...]
-    search: PrefixSearch
-    probes: list[Probe] = field(default_factory=list)
+    points: tuple[int, ...]  # prefixes that end with a step that is not neutral
+    spent: Spent
+
+
+def derive_seed(seed: int, purpose: str) -> int:
+    """Return a seed below 2**63 for one purpose.
+
+    A generator's completion depends on its prompt, its seed and its number alone (`nemo_prm.protocols.Generator`), so
+    one seed per purpose is enough: labels depend neither on what shares a batch nor on where a run resumed.
+    """
+    digest = hashlib.sha256(f"{seed}/{purpose}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1
+
+
+def check_config(config: LabelConfig) -> None:
+    """Refuse what cannot be.
+
+    Raises:
+        ConfigError: names the key and the value.
+    """
+    for name in ("responses_per_prompt", "completions", "first_wave", "searches_in_flight"):
+        if getattr(config, name) < 1:
+            raise ConfigError(f"{name} must be at least 1, found {getattr(config, name)}.")
+    for name in ("audit_share", "sequential_epsilon"):
+        if not 0 <= getattr(config, name) <= 1:
+            raise ConfigError(f"{name} must lie in [0, 1], found {getattr(config, name)}.")
+    if config.search not in SEARCHES:
+        raise ConfigError(f"search must be one of {', '.join(SEARCHES)}, found {config.search!r}.")
+    if config.soft_labels and config.sequential_epsilon:
+        raise ConfigError("soft_labels draws all completions; sequential_epsilon must be 0 with it.")
 
 
 class Labeler:
-    """Labels responses with a policy and a verifier (PSGPO, arXiv 2410.17621, Algorithm 1).
+    """Labels responses, as many at a time as coroutines call it."""
 
-    Its work goes chunk by chunk. Within a chunk all searches advance in waves: each wave asks the generator about the
-    next probe of every search that is still open, in one call per number of completions, and each row is handed out
-    as soon as its own search is over.
-    """
-
-    def __init__(self, generator: Generator, verifier: Verifier, config: LabelConfig) -> None:
-        for name in ("responses_per_prompt", "completions"):
-            if getattr(config, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, found {getattr(config, name)}.")
-        self.generator, self.verifier, self.config = generator, verifier, config
-        self.params = SamplingParams(**asdict(config.sampling))
-
-    def label_sampled(self, problems: Sequence[Problem], completed: Collection[Key]) -> Iterator[Outcome]:
-        """Sample `responses_per_prompt` responses to each problem and label those that are not completed yet.
-
-        They are called `<checkpoint>-<n>`, n from 0; the same seed gives the same responses, so a job that is resumed
-        goes on where it stood.
+    def __init__(
+        self,
+        oracle: Oracle,
+        config: LabelConfig,
+        scorer: Batcher[tuple[str, str], list[float]] | None = None,
+    ) -> None:
         """
-        count = self.config.responses_per_prompt
-        names = [f"{self.config.checkpoint}-{n}" for n in range(count)]
-        open_problems = [p for p in problems if any((p.problem_id, name) not in completed for name in names)]
-        size = max(1, CHUNK_RESPONSES // count)
-        for start in range(0, len(open_problems), size):
-            chunk = open_problems[start : start + size]
-            started = time.monotonic()
-            prompts = [problem.prompt for problem in chunk]
-            seed = derive_seed(self.config.seed, "responses")
-            drawn, refused = generate_fitting(self.generator, prompts, count, self.params, seed)
-            seconds = (time.monotonic() - started) / (len(chunk) * count)
-            work = []
-            for i, problem in enumerate(chunk):
-                todo = [n for n in range(count) if (problem.problem_id, names[n]) not in completed]
-                for n in todo:
-                    if i in refused:
-                        yield Skipped(problem.problem_id, names[n], "the prompt fills the policy's context")
-                        continue
-                    completion: Completion = drawn[i][n]
-                    response = Response(
-                        problem.problem_id,
-                        names[n],
-                        completion.text,
-                        self.config.checkpoint,
-                        completion.num_tokens,
-                        completion.finish_reason,
-                    )
-                    spent = Spent()
-                    spent.add_completions([completion], seconds)
-                    work.append((problem, response, spent))
-            yield from self._label_chunk(work)
+        Args:
+            oracle: draws, runs, and answers questions.
+            config: checked.
+            scorer: a process reward model: the scores, in [-1, 1], of the lines of a (prompt, response); they sharpen
+                the choice of questions.
+        """
+        self._oracle, self._config, self._scorer = oracle, config, scorer
+        self.split = splitter(config.steps)
+        self._waves = Waves(config.first_wave, config.completions)
 
-    def label_given(
-        self, problems: Mapping[str, Problem], responses: Sequence[Response], completed: Collection[Key]
-    ) -> Iterator[Outcome]:
-        """Label given responses (`problems` by id); the generator is asked only where one of them fails."""
-        todo = [r for r in responses if (r.problem_id, r.response_id) not in completed]
-        for start in range(0, len(todo), CHUNK_RESPONSES):
-            chunk = todo[start : start + CHUNK_RESPONSES]
-            yield from self._label_chunk([(problems[r.problem_id], r, Spent()) for r in chunk])
+    async def label(self, work: Work, prior: Prior) -> Outcome:
+        """Return the row of one response, or why it has none.
 
-    def _label_chunk(self, work: Sequence[tuple[Problem, Response, Spent]]) -> Iterator[Outcome]:
-        verdicts = self.verifier.verify_many([(problem, make_program(problem, r.text)) for problem, r, _ in work])
-        searching: list[_Candidate] = []
-        for (problem, response, spent), verdict in zip(work, verdicts):
-            spent.executions += 1
-            spent.seconds += verdict.seconds
-            if verdict.status == "infra_error":
-                yield self._unknown(response)
-                continue
-            candidate = self._candidate(problem, response, verdict, spent)
-            if verdict.passed:
-                yield self._row(candidate, "correct")
-            else:
-                searching.append(candidate)
-        yield from self._search(searching)
+        Args:
+            work: the response.
+            prior: what earlier responses told.
 
-    def _search(self, candidates: Sequence[_Candidate]) -> Iterator[Outcome]:
-        trials: dict[tuple[str, str], Trial] = {}
-        active = list(candidates)
-        while active:
-            still_active, asked = [], []
-            for candidate in active:
-                probe = candidate.search.next_probe
-                if probe is None:
-                    yield self._row(candidate, "revised" if candidate.search.longest else "wrong")
-                    continue
-                prefix = candidate.response.text[: candidate.steps[probe - 1].end]
-                new = Trial(candidate.problem, prefix, candidate.spent)
-                asked.append(trials.setdefault((candidate.problem.problem_id, prefix), new))
-                still_active.append(candidate)
-            active = still_active
-            pending = list({id(trial): trial for trial in asked if not trial.done}.values())
-            if pending:
-                advance(
-                    pending,
-                    self.generator,
-                    self.verifier,
-                    self.params,
-                    self.config.seed,
-                    self.config.completions,
-                    draw_all=self.config.soft_labels,
-                )
-            unknown = []
-            for candidate, trial in zip(active, asked):
-                probe = candidate.search.next_probe
-                if not trial.done or probe is None:
-                    continue
-                if trial.passed == 0 and trial.unknown > 0:
-                    unknown.append(candidate)
-                    continue
-                candidate.probes.append(Probe(probe, trial.drawn, trial.passed))
-                candidate.search.record(trial.passed > 0)
-            for candidate in unknown:
-                yield self._unknown(candidate.response)
-            active = [candidate for candidate in active if not any(candidate is other for other in unknown)]
+        Raises:
+            Stopped: the job is ending.
+            GeneratorError: the policy is lost.
+        """
+        try:
+            return await self._label(work, prior)
+        except RequestFailedError as error:
+            return Skipped(*work.key, QUARANTINED, str(error))
 
-    def _candidate(self, problem: Problem, response: Response, verdict: Verdict, spent: Spent) -> _Candidate:
-        steps = split_lines(response.text, problem.language)
-        neutral = tuple(is_neutral(step.kind, self.config.neutral) for step in steps)
-        points = [i for i, skip in enumerate(neutral, start=1) if not skip]
-        return _Candidate(problem, response, verdict, spent, steps, neutral, PrefixSearch(points))
+    async def _label(self, work: Work, prior: Prior) -> Outcome:
+        problem, spent = work.problem, Spent()
+        response = work.given or await self._sample(work, spent)
+        if response is None:
+            return Skipped(*work.key, TOO_LONG)
+        verdict = await self._oracle.judge(problem, make_program(problem, response.text))
+        spent.add(Spent(executions=1, seconds=verdict.seconds))
+        if verdict.status == "infra_error":
+            return Skipped(*work.key, UNKNOWN, verdict.message)
+        steps = self.split(response.text, problem.language)
+        neutral = tuple(is_neutral(step.kind, self._config.neutral) for step in steps)
+        points = tuple(i for i, skip in enumerate(neutral, start=1) if not skip)
+        candidate = _Candidate(response, verdict, steps, neutral, points, spent)
+        if verdict.passed:
+            return self._row(work, candidate, "correct", len(steps), {}, [])
+        outlook = Outlook(prior, len(points), self._waves, await self._score(work, candidate))
+        search = PrefixSearch(points, halve if self._config.search == "halve" else outlook.split)
+        probes: dict[int, Answer] = {}
+        while (probe := search.next_probe) is not None:
+            patience = outlook.patience(*search.state, self._config.sequential_epsilon)
+            answer = await self._ask(work, candidate, probe, Rules(self._waves, patience, self._config.soft_labels))
+            if answer.completable is None:
+                return Skipped(*work.key, UNKNOWN, f"on completions of its first {probe} steps")
+            probes[probe] = answer
+            search.record(answer.completable)
+        audit = await self._audit(work, candidate) if self._is_audited(work) else []
+        return self._row(work, candidate, "revised" if search.longest else "wrong", search.longest, probes, audit)
 
-    def _unknown(self, response: Response) -> Skipped:
-        return Skipped(response.problem_id, response.response_id, "the sandbox failed (infra_error)")
+    async def _sample(self, work: Work, spent: Spent) -> Response | None:
+        """Draw the response; all of a problem are drawn in one call."""
+        config = self._config
+        wave = Wave(work.problem.prompt, derive_seed(config.seed, "responses"), 0, config.responses_per_prompt)
+        drawn = await self._oracle.draw(wave)
+        if drawn is None:
+            return None
+        completion, seconds, _ = drawn[work.number]
+        spent.add(Spent(1, completion.num_tokens, 0, seconds))
+        return Response(*work.key, completion.text, config.checkpoint, completion.num_tokens, completion.finish_reason)
 
-    def _row(self, candidate: _Candidate, response_class: ResponseClass) -> LabelRow:
-        longest = len(candidate.steps) if response_class == "correct" else candidate.search.longest
-        if self.config.soft_labels and response_class == "revised":
-            shares = {p.num_steps: p.num_passed / max(p.num_completions, 1) for p in candidate.probes}
+    async def _score(self, work: Work, candidate: _Candidate) -> list[float] | None:
+        """The process reward model's scores of the search points, where there is one."""
+        if self._scorer is None:
+            return None
+        scores = await self._scorer.ask((work.problem.prompt, candidate.response.text))
+        # Lines that end in one token have one score together; then it is not known whose they are.
+        known = len(scores) == len(candidate.steps)
+        return [scores[point - 1] for point in candidate.points] if known else None
+
+    async def _ask(self, work: Work, candidate: _Candidate, num_steps: int, rules: Rules) -> Answer:
+        prefix = candidate.response.text[: candidate.steps[num_steps - 1].end]
+        return await self._oracle.ask(work.problem, prefix, derive_seed(self._config.seed, "completions"), rules)
+
+    def _is_audited(self, work: Work) -> bool:
+        """By a hash of its name: the same responses are audited whatever else the job does."""
+        chance = int.from_bytes(hashlib.sha256("/".join(work.key).encode()).digest()[:8], "big") / 2**64
+        return chance < self._config.audit_share
+
+    async def _audit(self, work: Work, candidate: _Candidate) -> list[Probe]:
+        """Ask about every search point with all K completions; decides nothing."""
+        rules = Rules(self._waves, self._waves.most, draw_all=True)
+        answers = await asyncio.gather(*(self._ask(work, candidate, point, rules) for point in candidate.points))
+        if any(answer.completable is None for answer in answers):
+            return []
+        return [Probe(i, answer.drawn, answer.passed) for i, answer in zip(candidate.points, answers)]
+
+    def _row(
+        self,
+        work: Work,
+        candidate: _Candidate,
+        response_class: ResponseClass,
+        longest: int,
+        answers: Mapping[int, Answer],
+        audit: Sequence[Probe],
+    ) -> LabelRow:
+        problem, response, config = work.problem, candidate.response, self._config
+        if config.soft_labels and response_class == "revised":
+            shares = {i: answer.passed / max(answer.drawn, 1) for i, answer in answers.items()}
             labels = soft_labels(candidate.neutral, longest, shares)
         else:
             labels = hard_labels(candidate.neutral, longest)
-        problem, response, spent = candidate.problem, candidate.response, candidate.spent
+        spent = candidate.spent
+        for answer in answers.values():
+            spent.add(answer.spent)
         return LabelRow(
             problem_id=problem.problem_id,
-            response_id=response.response_id,
+            response_id=work.response_id,
             checkpoint=response.checkpoint,
             prompt=problem.prompt,
             response=response.text,
             steps=candidate.steps,
             labels=labels,
             response_class=response_class,
-            probes=tuple(candidate.probes),
+            probes=tuple(Probe(i, answer.drawn, answer.passed) for i, answer in answers.items()),
+            audit=tuple(audit),
             cost=Cost(spent.completions, spent.tokens, spent.executions, round(spent.seconds, 6)),
-            seed=self.config.seed,
-            generator=self.generator.name if spent.completions or candidate.probes else GIVEN,
-            sandbox=self.verifier.name,
+            seed=config.seed,
+            generator=self._oracle.generator_name if spent.completions or answers else GIVEN,
+            sandbox=self._oracle.sandbox_name,
             difficulty=problem.difficulty,
             verdict=candidate.verdict,
             finish_reason=response.finish_reason,

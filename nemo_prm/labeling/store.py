@@ -13,19 +13,19 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Mapping, Sequence
+from typing import Any, Mapping, Sequence
 
+from nemo_prm import __version__
 from nemo_prm.config import LabelConfig
-from nemo_prm.data.jsonl import PathLike, parse_object
+from nemo_prm.data.jsonl import PathLike, read_json, write_json
 from nemo_prm.data.problems import problem_to_json
 from nemo_prm.data.rows import label_row_to_json, read_label_rows
 from nemo_prm.errors import DataError
+from nemo_prm.labeling.appendonly import AppendOnlyFile
 from nemo_prm.types import LabelRow, Problem, Response
 
 
@@ -42,8 +42,13 @@ def label_settings(config: LabelConfig, problems: Sequence[Problem]) -> dict[str
     settings = {
         "problems_sha256": digest.hexdigest(),
         "given_responses": config.responses is not None,
+        "steps": config.steps,
         "completions": config.completions,
         "soft_labels": config.soft_labels,
+        "first_wave": config.first_wave,
+        "search": config.search,
+        "sequential_epsilon": config.sequential_epsilon,
+        "audit_share": config.audit_share,
         "seed": config.seed,
         "sampling": asdict(config.sampling),
         "neutral": asdict(config.neutral),
@@ -52,8 +57,32 @@ def label_settings(config: LabelConfig, problems: Sequence[Problem]) -> dict[str
         "total_time_limit_s": config.sandbox.total_time_limit_s,
     }
     if config.responses is None:
-        settings |= {"checkpoint": config.checkpoint, "responses_per_prompt": config.responses_per_prompt}
+        settings |= {
+            "checkpoints": config.checkpoints or [config.checkpoint],
+            "responses_per_prompt": config.responses_per_prompt,
+        }
     return settings
+
+
+def settings_path(store: PathLike) -> Path:
+    """Return the file beside a store that says how its rows were made."""
+    return Path(f"{store}.settings.json")
+
+
+def summary_path(store: PathLike) -> Path:
+    """Return the file beside a store that says what a job that has ended left in it."""
+    return Path(f"{store}.summary.json")
+
+
+def settings_digest(settings: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of settings, by which a row names them wherever it goes."""
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+def settings_changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Name what differs between two settings; empty if nothing does."""
+    keys = [key for key in sorted({*before, *now}) if before.get(key) != now.get(key)]
+    return "; ".join(f"{key} {before.get(key)} -> {now.get(key)}" for key in keys)
 
 
 class LabelStore:
@@ -72,23 +101,15 @@ class LabelStore:
             DataError: another process writes to it, it has a bad line, or it was made with other settings.
         """
         self.path = Path(path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = AppendOnlyFile(path, "labels")
         try:
-            self._file: BinaryIO = open(self.path, "ab+")  # noqa: SIM115 (closed by __exit__)
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be written ({error.strerror}).") from None
-        try:
-            try:
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise DataError(f"{self.path}: another process is writing labels to this file.") from None
-            self._drop_torn_line()
             self.rows: list[LabelRow] = read_label_rows(self.path)
             self._check_settings(settings)
+            self._settings_sha256 = settings_digest(settings)
         except BaseException:
             self._file.close()
             raise
-        self.completed = {(row.problem_id, row.response_id) for row in self.rows}
+        self.completed = {(row.problem_id, row.response_id): row for row in self.rows}
 
     def __enter__(self) -> LabelStore:
         return self
@@ -97,11 +118,11 @@ class LabelStore:
         self._file.close()
 
     def append(self, row: LabelRow) -> None:
-        """Add a row; it is in the file when this returns."""
-        self._file.write(json.dumps(label_row_to_json(row), ensure_ascii=False).encode("utf-8") + b"\n")
-        self._file.flush()
+        """Add a row, and where it comes from; it is in the file when this returns."""
+        row = replace(row, version=__version__, settings_sha256=self._settings_sha256)
+        self._file.append(json.dumps(label_row_to_json(row), ensure_ascii=False).encode("utf-8"))
         self.rows.append(row)
-        self.completed.add((row.problem_id, row.response_id))
+        self.completed[row.problem_id, row.response_id] = row
 
     def check_responses(self, responses: Sequence[Response]) -> None:
         """Refuse given responses that differ from those that the store has labelled under the same name."""
@@ -113,37 +134,13 @@ class LabelStore:
                     f"{self.path}: holds another response named {key[1]!r} to {key[0]!r}; choose an output."
                 )
 
-    def _drop_torn_line(self) -> None:
-        size = self._file.seek(0, os.SEEK_END)
-        start = size
-        while start > 0:
-            block = min(start, 2**16)
-            self._file.seek(start - block)
-            newline = self._file.read(block).rfind(b"\n")
-            if newline >= 0:
-                start += newline + 1 - block
-                break
-            start -= block
-        if start < size:
-            self._file.truncate(start)
-
     def _check_settings(self, settings: Mapping[str, Any]) -> None:
-        path = self.path.with_name(self.path.name + ".settings.json")
+        path = settings_path(self.path)
         if not self.rows:
-            partial = path.with_name(path.name + ".partial")
-            partial.write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-            partial.replace(path)
+            write_json(path, settings)
             return
         if not path.exists():
             raise DataError(f"{self.path}: holds rows, but {path.name}, which says how they were made, is missing.")
-        before = parse_object(path.read_bytes(), str(path))
-        now = json.loads(json.dumps(settings))
-        changed = [
-            f"{key} {before.get(key)} -> {now.get(key)}"
-            for key in sorted({*before, *now})
-            if before.get(key) != now.get(key)
-        ]
-        if changed:
-            raise DataError(
-                f"{self.path}: was made with other settings ({'; '.join(changed)}); choose another output."
-            )
+        changes = settings_changes(read_json(path), json.loads(json.dumps(settings)))
+        if changes:
+            raise DataError(f"{self.path}: was made with other settings ({changes}); choose another output.")

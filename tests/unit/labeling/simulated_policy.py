@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import random
+import time
 from dataclasses import dataclass, field
 from typing import Sequence
 
@@ -56,14 +57,18 @@ class SimulatedPolicy:
     tasks: Sequence[Task]
     max_prompt: int = 10**9  # characters of context
     name: str = "simulated"
-    calls: list[tuple[list[str], int, int]] = field(default_factory=list)
+    calls: list[tuple[list[str], int, int]] = field(default_factory=list)  # prompts, n, first
+    seconds: float = 0.0  # that a call takes
 
-    def generate(self, prompts: Sequence[str], n: int, params: SamplingParams, seed: int) -> list[list[Completion]]:
+    def generate(
+        self, prompts: Sequence[str], n: int, params: SamplingParams, seed: int, first: int = 0
+    ) -> list[list[Completion]]:
         refused = [i for i, prompt in enumerate(prompts) if len(prompt) > self.max_prompt]
         if refused:
             raise PromptTooLongError("too long", refused)
-        self.calls.append((list(prompts), n, seed))
-        return [[self._complete(prompt, seed, number) for number in range(n)] for prompt in prompts]
+        self.calls.append((list(prompts), n, first))
+        time.sleep(self.seconds)
+        return [[self._complete(prompt, seed, number) for number in range(first, first + n)] for prompt in prompts]
 
     def _complete(self, prompt: str, seed: int, number: int) -> Completion:
         rng = random.Random(f"{prompt}/{seed}/{number}")

@@ -15,16 +15,25 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from typing import Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any, Iterator, Mapping, Sequence
 
 import pytest
 from simulated_policy import HEAD, SimulatedPolicy, Task, chain
 
-from nemo_prm.config import LabelConfig, NeutralConfig
-from nemo_prm.errors import ConfigError, GeneratorError
-from nemo_prm.labeling.labeler import GIVEN, Labeler, Outcome, Skipped
+from nemo_prm.config import GeneratorConfig, LabelConfig, NeutralConfig
+from nemo_prm.data.rows import label_row_from_json, label_row_to_json
+from nemo_prm.errors import ConfigError, GeneratorError, RequestFailedError
+from nemo_prm.labeling import scheduler
+from nemo_prm.labeling.cache import Cache
+from nemo_prm.labeling.labeler import GIVEN, QUARANTINED, Outcome, Skipped, Work, given, sampled
+from nemo_prm.labeling.oracle import Spent
+from nemo_prm.labeling.scheduler import Scheduler
+from nemo_prm.labeling.search import monotonicity_violations
+from nemo_prm.protocols import Generator, Verifier
 from nemo_prm.sandbox.verifier import SandboxVerifier
-from nemo_prm.types import LabelRow, Problem, Response, TestCase, Verdict
+from nemo_prm.types import Completion, LabelRow, Problem, Response, TestCase, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -37,19 +46,36 @@ def config(**keys: object) -> LabelConfig:
     return dataclasses.replace(LabelConfig(output="unused"), **keys)  # type: ignore[arg-type]
 
 
-def given(task: Task, *texts: str) -> list[Response]:
-    return [Response(task.name, f"r{i}", text, "hand") for i, text in enumerate(texts)]
+def written(task: Task, *texts: str) -> list[Work]:
+    responses = [Response(task.name, f"r{i}", text, "hand") for i, text in enumerate(texts)]
+    return given({task.name: task.problem}, responses)
 
 
-def label(
-    policy: SimulatedPolicy, verifier: SandboxVerifier, task: Task, *texts: str, **keys: object
-) -> list[LabelRow]:
-    labeler = Labeler(policy, verifier, config(**keys))
-    rows = {}
-    for outcome in labeler.label_given({task.name: task.problem}, given(task, *texts), set()):
+def run(
+    policy: Generator,
+    verifier: Verifier,
+    work: Sequence[Work],
+    settings: LabelConfig,
+    completed: Mapping[tuple[str, str], LabelRow] | None = None,
+    **keys: Any,
+) -> list[Outcome]:
+    """Outcomes in the order of the work that is not completed."""
+    outcomes: dict[tuple[str, str], Outcome] = {}
+
+    def on_outcome(outcome: Outcome) -> None:
+        assert outcomes.setdefault((outcome.problem_id, outcome.response_id), outcome) is outcome, "given twice"
+
+    Scheduler(policy, verifier, settings, **keys).run(work, completed or {}, on_outcome)
+    return [outcomes[item.key] for item in work if item.key in outcomes]
+
+
+def label(policy: Generator, verifier: Verifier, task: Task, *texts: str, **keys: object) -> list[LabelRow]:
+    rows = []
+    for outcome in run(policy, verifier, written(task, *texts), config(**keys)):
         assert isinstance(outcome, LabelRow), outcome
-        rows[outcome.response_id] = outcome
-    return [rows[f"r{i}"] for i in range(len(texts))]
+        rows.append(outcome)
+    assert len(rows) == len(texts)
+    return rows
 
 
 def without_cost(outcomes: Sequence[Outcome]) -> list[tuple[object, ...]]:
@@ -96,15 +122,65 @@ def test_neutral_steps_are_zero_and_never_probed(verifier: SandboxVerifier) -> N
     assert switched.labels == (1,) * 9
 
 
+def test_steps_may_be_larger_than_lines(verifier: SandboxVerifier) -> None:
+    task = chain("a", 3, error_rate=0.05)
+    lines = ['    """Far."""', "    # so", "    v = 3 * v + 0", "    v = 3 * v + 99", "    v = 3 * v + 2"]
+    text = HEAD + "\n".join(lines[1:]) + "\n    return v\n# end\n"
+    policy = SimulatedPolicy([task])
+    (blocks,) = label(policy, verifier, task, text, steps="blocks")
+    assert [text[step.start : step.end] for step in blocks.steps[:2]] == [HEAD, "    # so\n    v = 3 * v + 0\n"]
+    assert blocks.labels == (1, 1, -1, -1, -1)
+    right, wrong = label(policy, verifier, task, text.replace("99", "1"), text, steps="functions")
+    assert (right.labels, right.response_class) == ((1,), "correct")
+    assert (wrong.labels, wrong.response_class) == ((-1,), "wrong")
+    documented = HEAD + "\n".join(lines).replace("99", "1") + "\n    return v\n"
+    (row,) = label(policy, verifier, task, documented, steps="blocks")
+    assert row.labels == (1, 0, 1, 1, 1, 1)
+    with pytest.raises(ConfigError, match="steps must be one of lines, blocks, functions, thoughts"):
+        label(policy, verifier, task, steps="tokens")
+
+
+class Thinker:
+    """Continues thoughts: finishes them as long as none of them is wrong, and writes the code that they lead to."""
+
+    name = "thinker"
+
+    def __init__(self) -> None:
+        self.prompts: set[str] = set()
+
+    def generate(self, prompts: Sequence[str], n: int, *_: Any) -> list[list[Completion]]:
+        self.prompts |= set(prompts)
+        return [[Completion(self._continue(prompt), 1, "stop")] * n for prompt in prompts]
+
+    def _continue(self, prompt: str) -> str:
+        if "```" in prompt:
+            return "```\n"
+        factor = 3 if "wrong" in prompt else 2
+        return f"Thought 9: done.\n\n```python\ndef f(v):\n    return {factor} * v\n```\n"
+
+
+def test_prefixes_of_thoughts_end_before_the_code(verifier: SandboxVerifier) -> None:
+    problem = Problem("p", "Double it.\n", (TestCase("call", args=(2,), expected=4),), entry_point="f")
+    thoughts = ["Thought 1: read.\n\n", "Thought 2: wrong.\n\n", "Thought 3: write.\n\n"]
+    text = "".join(thoughts) + "```python\ndef f(v):\n    return 3 * v\n```\n"
+    thinker = Thinker()
+    work = given({"p": problem}, [Response("p", "r", text)])
+    (row,) = run(thinker, verifier, work, config(steps="thoughts"))  # type: ignore[arg-type]
+    assert isinstance(row, LabelRow)
+    assert [step.kind for step in row.steps] == ["thought", "thought", "thought", "code"]
+    assert (row.labels, row.response_class) == ((1, -1, -1, -1), "revised")
+    asked = {"Double it.\n" + "".join(thoughts[:count]) for count in (1, 2)}
+    assert thinker.prompts - {"Double it.\n" + "".join(thoughts), "Double it.\n" + text} == asked
+    assert label_row_from_json(label_row_to_json(row), "row") == row
+
+
 def test_early_stop_neither_generates_nor_executes_the_rest(verifier: SandboxVerifier) -> None:
     task = chain("a", 2, error_rate=0.0)  # each completion of a good prefix passes
     policy = SimulatedPolicy([task])
-    (row,) = label(policy, verifier, task, task.response([1]))
+    (row,) = label(policy, verifier, task, task.response([1]), search="halve")
     # points: head, line 1, line 2, tail; line 2 is wrong
     assert [(p.num_steps, p.num_completions, p.num_passed) for p in row.probes] == [(3, 20, 0), (2, 2, 1)]
-    assert [n for _, n, _ in policy.calls] == [2, 4, 8, 6, 2]
-    seeds = [seed for _, _, seed in policy.calls]
-    assert seeds[0] == seeds[4] and len(set(seeds[:4])) == 4  # by wave: a later wave must not draw the same again
+    assert [(n, first) for _, n, first in policy.calls] == [(2, 0), (4, 2), (8, 6), (6, 14), (2, 0)]
     assert row.cost.completions == 22
     # the response, one passing completion, one (distinct) program of the hopeless prefix
     assert row.cost.executions == 3
@@ -125,45 +201,134 @@ def test_soft_labels_draw_all_and_give_shares(verifier: SandboxVerifier) -> None
 
 def test_requests_are_batched_over_searches(verifier: SandboxVerifier) -> None:
     tasks = [chain(f"t{i}", 6, error_rate=0.3) for i in range(8)]
-    policy = SimulatedPolicy(tasks)
-    labeler = Labeler(policy, verifier, config(responses_per_prompt=4))
-    rows = list(labeler.label_sampled([task.problem for task in tasks], set()))
+    policy = SimulatedPolicy(tasks, seconds=0.05)
+    settings = config(responses_per_prompt=4)
+    rows = run(policy, verifier, sampled([task.problem for task in tasks], settings), settings)
     assert len(rows) == 32
-    searched = sum(len(row.probes) for row in rows if isinstance(row, LabelRow))
-    assert len(policy.calls[0][0]) == 8 and policy.calls[0][1] == 4
-    # 4 sizes (2, 4, 8, 6) at most, in at most 3 rounds of waves each of 4: far fewer calls than probes
-    assert len(policy.calls) - 1 <= 4 * 4 * 3 < searched
+    waves = sum(len(prompts) for prompts, _, _ in policy.calls)
+    assert policy.calls[0] == ([task.prompt for task in tasks], 4, 0)
+    assert len(policy.calls) < waves / 4
     for prompts, _, _ in policy.calls:
         assert len(set(prompts)) == len(prompts)
 
 
-def test_sampled_labels_do_not_depend_on_batches_or_resumption(verifier: SandboxVerifier) -> None:
+def test_labels_depend_neither_on_batches_nor_on_resumption(verifier: SandboxVerifier) -> None:
     tasks = [chain(f"t{i}", 4, error_rate=0.3) for i in range(6)]
-    problems = [task.problem for task in tasks]
     settings = config(responses_per_prompt=3, completions=6)
+    work = sampled([task.problem for task in tasks], settings)
 
-    def run(subset: Sequence[Problem], completed: set[tuple[str, str]]) -> list[Outcome]:
-        return list(Labeler(SimulatedPolicy(tasks), verifier, settings).label_sampled(subset, completed))
+    def again(items: Sequence[Work], completed: Mapping[tuple[str, str], LabelRow], **keys: Any) -> list[Outcome]:
+        return run(SimulatedPolicy(tasks), verifier, items, dataclasses.replace(settings, **keys), completed)
 
-    whole = run(problems, set())
+    whole = again(work, {})
     assert len({key[:2] for key in without_cost(whole)}) == 18
-    assert without_cost(run(problems, set())) == without_cost(whole)
-    one_by_one = [outcome for problem in reversed(problems) for outcome in run([problem], set())]
+    assert without_cost(again(work, {})) == without_cost(whole)
+    one_by_one = [outcome for item in reversed(work) for outcome in again([item], {}, searches_in_flight=1)]
     assert without_cost(one_by_one) == without_cost(whole)
-    completed = {(o.problem_id, o.response_id) for o in whole[:7]}
-    assert without_cost([*whole[:7], *run(problems, completed)]) == without_cost(whole)
-    other = list(
-        Labeler(SimulatedPolicy(tasks), verifier, dataclasses.replace(settings, seed=5)).label_sampled(problems, set())
-    )
-    assert without_cost(other) != without_cost(whole)
+    completed = {(o.problem_id, o.response_id): o for o in whole[:7] if isinstance(o, LabelRow)}
+    assert without_cost([*whole[:7], *again(work, completed)]) == without_cost(whole)
+    assert without_cost(again(work, {}, seed=5)) != without_cost(whole)
+
+
+def test_a_cache_pays_for_everything_but_the_rows(verifier: SandboxVerifier, tmp_path: Path) -> None:
+    tasks = [chain(f"t{i}", 5, error_rate=0.3) for i in range(5)]
+    settings = config(responses_per_prompt=3, completions=8)
+    work = sampled([task.problem for task in tasks], settings)
+    with Cache(tmp_path / "cache.jsonl") as cache:
+        policy = SimulatedPolicy(tasks)
+        first = run(policy, verifier, work, settings, cache=cache)
+        assert policy.calls
+    with Cache(tmp_path / "cache.jsonl") as cache:
+        policy = SimulatedPolicy(tasks, name="not known before it answers")
+        scheduler, rows = Scheduler(policy, verifier, settings, cache), list[Outcome]()
+        scheduler.run(work, {}, rows.append)
+        assert policy.calls == [] and scheduler.paid == Spent()
+        assert without_cost(rows) == without_cost(first)
+        assert {row.generator for row in rows if isinstance(row, LabelRow)} == {"simulated"}
+        assert sorted(r.cost.completions for r in rows if isinstance(r, LabelRow)) == sorted(
+            r.cost.completions for r in first if isinstance(r, LabelRow)
+        )
+        more, policy = dataclasses.replace(settings, completions=20), SimulatedPolicy(tasks)
+        run(policy, verifier, work, more, cache=cache)
+        assert min(first for _, _, first in policy.calls) == 8  # the first eight of each are there already
+
+
+def test_questions_and_costs_do_not_depend_on_the_schedule(
+    verifier: SandboxVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Epochs of 4 to 8 responses, so that much is learned on the way: the same is asked of each response."""
+    monkeypatch.setattr(scheduler, "FIRST_EPOCH", 4)
+    monkeypatch.setattr(scheduler, "EPOCH", 8)
+    tasks = [chain(f"t{i}", 9, error_rate=0.2) for i in range(12)]
+    settings = config(responses_per_prompt=4, completions=8, audit_share=0.2)
+    work = sampled([task.problem for task in tasks], settings)
+    reference = run(SimulatedPolicy(tasks), verifier, work, settings)
+    narrow = dataclasses.replace(settings, searches_in_flight=3)
+    rows = run(SimulatedPolicy(tasks), verifier, work, narrow)
+    strip = [dataclasses.replace(r, cost=dataclasses.replace(r.cost, seconds=0), verdict=None) for r in rows]  # type: ignore[union-attr, arg-type]
+    wanted = [dataclasses.replace(r, cost=dataclasses.replace(r.cost, seconds=0), verdict=None) for r in reference]  # type: ignore[union-attr, arg-type]
+    assert strip == wanted
+    assert len({tuple(p.num_steps for p in r.probes[:1]) for r in reference if isinstance(r, LabelRow)}) > 1
+
+
+def test_every_search_gives_the_labels_of_algorithm_1(
+    verifier: SandboxVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is asked, and in which order: where completability is monotone the labels are the same."""
+    monkeypatch.setattr(scheduler, "FIRST_EPOCH", 8)
+    tasks = [chain(f"t{i}", 8, error_rate=0.15) for i in range(6)]
+    work = sampled([task.problem for task in tasks], config(responses_per_prompt=4))
+
+    def rows(**keys: Any) -> tuple[list[LabelRow], Spent]:
+        settings = config(responses_per_prompt=4, **keys)
+        scheduler, found = Scheduler(SimulatedPolicy(tasks), verifier, settings), list[Outcome]()
+        scheduler.run(work, {}, found.append)
+        return sorted((r for r in found if isinstance(r, LabelRow)), key=lambda r: r.response_id), scheduler.paid
+
+    written_out, all_drawn = rows(search="halve", first_wave=20)
+    halved, early_stop = rows(search="halve")
+    ours, cost_aware = rows()
+    audited, _ = rows(audit_share=1.0)
+    monotone = {
+        (r.problem_id, r.response_id)
+        for r in audited
+        if monotonicity_violations([p.num_passed > 0 for p in r.audit]) == 0
+    }
+    assert len(monotone) >= 20
+    labels = [{(r.problem_id, r.response_id): r.labels for r in each} for each in (written_out, halved, ours, audited)]
+    assert labels[0] == labels[1] and labels[2] == labels[3]
+    assert {key: labels[2][key] for key in monotone} == {key: labels[0][key] for key in monotone}
+    assert cost_aware.completions < early_stop.completions < all_drawn.completions
+
+
+def test_a_sequential_question_is_given_up_early(verifier: SandboxVerifier) -> None:
+    tasks = [chain(f"t{i}", 6, error_rate=0.1) for i in range(30)]
+    settings = config(responses_per_prompt=2, sequential_epsilon=0.2)
+    rows = run(SimulatedPolicy(tasks), verifier, sampled([task.problem for task in tasks], settings), settings)
+    drawn = {p.num_completions for r in rows if isinstance(r, LabelRow) for p in r.probes if not p.num_passed}
+    assert drawn and max(drawn) < 20
+
+
+def test_a_process_reward_model_is_asked_about_failed_responses(verifier: SandboxVerifier) -> None:
+    task = chain("a", 6, error_rate=0.02)
+    asked = []
+
+    class Scorer:
+        def score_steps(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[float]]:
+            asked.extend(zip(prompts, responses))
+            return [[0.0] * response.count("\n") for response in responses]
+
+    texts = task.response([3]), task.response(), task.response([1])
+    rows = run(SimulatedPolicy([task]), verifier, written(task, *texts), config(), scorer=Scorer())
+    assert sorted(asked) == sorted((task.prompt, text) for text in (texts[0], texts[2]))
+    assert [r.labels.index(-1) for r in rows if isinstance(r, LabelRow) and -1 in r.labels] == [4, 2]
 
 
 def test_class_shares_follow_the_error_rate(verifier: SandboxVerifier) -> None:
     """Correct is (1 - error)^lines, up to sampling: 60 responses, 4 standard deviations."""
     tasks = [chain(f"t{i}", 3, error_rate=0.2) for i in range(12)]
-    outcomes = Labeler(SimulatedPolicy(tasks), verifier, config(responses_per_prompt=5)).label_sampled(
-        [task.problem for task in tasks], set()
-    )
+    settings = config(responses_per_prompt=5)
+    outcomes = run(SimulatedPolicy(tasks), verifier, sampled([task.problem for task in tasks], settings), settings)
     counts = Counter(outcome.response_class for outcome in outcomes if isinstance(outcome, LabelRow))
     share = 0.8**3
     assert sum(counts.values()) == 60
@@ -188,8 +353,8 @@ def test_responses_that_begin_alike_share_their_trials(verifier: SandboxVerifier
 def test_prompts_that_are_too_long_are_skipped(verifier: SandboxVerifier) -> None:
     short, long = chain("a", 2), chain("b" * 500, 2)
     policy = SimulatedPolicy([short, long], max_prompt=300)
-    labeler = Labeler(policy, verifier, config(responses_per_prompt=2))
-    outcomes = list(labeler.label_sampled([long.problem, short.problem], set()))
+    settings = config(responses_per_prompt=2)
+    outcomes = run(policy, verifier, sampled([long.problem, short.problem], settings), settings)
     skipped = [outcome for outcome in outcomes if isinstance(outcome, Skipped)]
     assert [(s.problem_id, s.response_id) for s in skipped] == [(long.name, "policy-0"), (long.name, "policy-1")]
     assert "context" in skipped[0].reason
@@ -217,32 +382,61 @@ def test_a_dead_generator_is_an_error(verifier: SandboxVerifier) -> None:
         label(Dead([]), verifier, task, task.response([0]))
 
 
+@pytest.mark.parametrize("prompts_per_request", [1, 64])
+def test_a_prompt_that_the_policy_fails_on_is_set_aside(verifier: SandboxVerifier, prompts_per_request: int) -> None:
+    class Allergic(SimulatedPolicy):
+        def generate(self, prompts: Sequence[str], *args: Any, **keys: Any) -> list[list[Completion]]:
+            self.calls.append((list(prompts), 0, 0))
+            if any(prompt.startswith("Task t3.") for prompt in prompts):
+                raise RequestFailedError("HTTP 500")
+            return super().generate(prompts, *args, **keys)
+
+    tasks = [chain(f"t{i}", 3) for i in range(6)]
+    settings = config(responses_per_prompt=2, generator=GeneratorConfig(batch_size=prompts_per_request))
+    policy = Allergic(tasks)
+    outcomes = run(policy, verifier, sampled([task.problem for task in tasks], settings), settings)
+    labelled = [o.problem_id for o in outcomes if isinstance(o, LabelRow)]
+    assert labelled == [f"t{i}" for i in (0, 1, 2, 4, 5) for _ in range(2)]
+    set_aside = [o for o in outcomes if isinstance(o, Skipped)]
+    assert [(o.problem_id, o.reason, o.detail) for o in set_aside] == [("t3", QUARANTINED, "HTTP 500")] * 2
+    assert sum(prompts == ["Task t3.\n"] for prompts, _, _ in policy.calls) == 3
+
+
+def test_a_policy_that_fails_on_everything_ends_the_job(verifier: SandboxVerifier) -> None:
+    class Broken(SimulatedPolicy):
+        def generate(self, *args: Any, **keys: Any) -> list[list[Completion]]:
+            raise RequestFailedError("HTTP 500")
+
+    tasks = [chain(f"t{i}", 3) for i in range(40)]
+    settings = config(responses_per_prompt=1)
+    with pytest.raises(GeneratorError, match="20 responses in a row, the last time: HTTP 500"):
+        run(Broken(tasks), verifier, sampled([task.problem for task in tasks], settings), settings)
+
+
 class FlakyVerifier(SandboxVerifier):
     """The real verifier, whose judge has broken down for programs that hold a certain text."""
 
     broken = "never"
 
-    def verify(self, problem: Problem, program: str, tests: Sequence[TestCase] | None = None) -> Verdict:
-        if self.broken in program:
-            return Verdict("infra_error", message="down")
-        return super().verify(problem, program, tests)
-
-    def verify_many(self, jobs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
-        return [self.verify(problem, program) for problem, program in jobs]
+    def submit(self, problem: Problem, program: str, tests: Sequence[TestCase] | None = None) -> Future[Verdict]:
+        if self.broken not in program:
+            return super().submit(problem, program, tests)
+        down: Future[Verdict] = Future()
+        down.set_result(Verdict("infra_error", message="down"))
+        return down
 
 
 def test_unknown_verdicts_are_never_labels() -> None:
     task = chain("a", 4, error_rate=0.0)
     with FlakyVerifier(workers=1) as verifier:
-        labeler = Labeler(SimulatedPolicy([task]), verifier, config(completions=3))
-        responses = given(task, task.response([1]), task.response([3]), task.response())
+        work = written(task, task.response([1]), task.response([3]), task.response())
         verifier.broken = "v = 3 * v + 3 + 1"  # the second response itself
-        outcomes = {o.response_id: o for o in labeler.label_given({"a": task.problem}, responses, set())}
-        assert isinstance(outcomes["r1"], Skipped) and "infra_error" in outcomes["r1"].reason
-        assert isinstance(outcomes["r0"], LabelRow) and isinstance(outcomes["r2"], LabelRow)
+        first, second, third = run(SimulatedPolicy([task]), verifier, work, config(completions=3))
+        assert isinstance(second, Skipped) and "infra_error" in second.reason and second.detail == "down"
+        assert isinstance(first, LabelRow) and isinstance(third, LabelRow)
         verifier.broken = "v = 3 * v + 1\n    v = 3 * v + 2\n    v = 3 * v + 3\n"  # what completes its good prefix
-        outcomes = {o.response_id: o for o in labeler.label_given({"a": task.problem}, responses[:1], set())}
-        assert isinstance(outcomes["r0"], Skipped)
+        (first,) = run(SimulatedPolicy([task]), verifier, work[:1], config(completions=3))
+        assert isinstance(first, Skipped)
 
 
 def test_empty_and_fenced_responses(verifier: SandboxVerifier) -> None:
@@ -254,7 +448,19 @@ def test_empty_and_fenced_responses(verifier: SandboxVerifier) -> None:
     assert fenced.response[fenced.steps[0].start :].startswith("def f")
 
 
-@pytest.mark.parametrize("keys", [{"completions": 0}, {"responses_per_prompt": 0}])
-def test_counts_must_be_positive(verifier: SandboxVerifier, keys: dict[str, int]) -> None:
-    with pytest.raises(ConfigError, match="must be at least 1"):
-        Labeler(SimulatedPolicy([]), verifier, config(**keys))
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"completions": 0}, "completions must be at least 1"),
+        ({"responses_per_prompt": 0}, "responses_per_prompt must be at least 1"),
+        ({"first_wave": 0}, "first_wave must be at least 1"),
+        ({"searches_in_flight": 0}, "searches_in_flight must be at least 1"),
+        ({"audit_share": 1.5}, "audit_share must lie in"),
+        ({"sequential_epsilon": -1.0}, "sequential_epsilon must lie in"),
+        ({"search": "thirds"}, "search must be one of cost_aware, halve"),
+        ({"soft_labels": True, "sequential_epsilon": 0.1}, "sequential_epsilon must be 0"),
+    ],
+)
+def test_settings_that_cannot_be(verifier: SandboxVerifier, keys: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Scheduler(SimulatedPolicy([]), verifier, config(**keys))

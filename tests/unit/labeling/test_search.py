@@ -19,7 +19,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nemo_prm.labeling.search import PrefixSearch, hard_labels, longest_completable_prefix, soft_labels
+from nemo_prm.labeling.search import (
+    PrefixSearch,
+    Split,
+    hard_labels,
+    longest_completable_prefix,
+    monotonicity_violations,
+    soft_labels,
+)
 
 
 def brute_force(points: list[int], completable: set[int]) -> int:
@@ -37,6 +44,27 @@ def test_equals_brute_force_on_every_monotone_pattern(num_steps: int) -> None:
         assert len(result.asked) <= math.ceil(math.log2(num_steps + 1))
         assert len({i for i, _ in result.asked}) == len(result.asked)
         assert all(1 <= i <= num_steps and answer == (i in completable) for i, answer in result.asked)
+
+
+@pytest.mark.parametrize("num_steps", range(1, 65, 3))
+def test_any_split_gives_the_same_labels(num_steps: int) -> None:
+    splits: list[Split] = [
+        lambda low, high: low + 1,
+        lambda low, high: high,
+        lambda low, high: max((low + 3 * high) // 4, low + 1),
+    ]
+    for boundary in range(0, num_steps + 1):
+        for split in splits:
+            result = longest_completable_prefix(num_steps, lambda i: True, lambda i: i <= boundary, split)  # noqa: B023
+            assert result.longest == boundary
+            assert len({i for i, _ in result.asked}) == len(result.asked)
+
+
+def test_monotonicity_violations() -> None:
+    assert monotonicity_violations([]) == monotonicity_violations([False, False]) == 0
+    assert monotonicity_violations([True, True, False, False]) == 0
+    assert monotonicity_violations([True, False, True, False]) == 1
+    assert monotonicity_violations([False, False, False, True]) == 3
 
 
 @given(st.lists(st.booleans(), max_size=64), st.integers(0, 64))

@@ -14,18 +14,15 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 from simulated_policy import SimulatedPolicy, chain
 
+from nemo_prm import __version__
 from nemo_prm.config import LabelConfig, SamplingConfig, SandboxConfig
 from nemo_prm.data.rows import read_label_rows
 from nemo_prm.errors import ConfigError, DataError
@@ -36,7 +33,6 @@ from nemo_prm.types import Cost, LabelRow, Response
 
 TASKS = [chain(f"t{i}", 3) for i in range(6)]
 PROBLEMS = [task.problem for task in TASKS]
-HERE = Path(__file__).resolve().parent
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +61,21 @@ def test_rows_are_there_when_append_returns(tmp_path: Path) -> None:
             store.append(row(number))
             assert len(read_label_rows(path)) == number + 1
     with LabelStore(path, {}) as store:
-        assert store.completed == {("p", "r0"), ("p", "r1"), ("p", "r2")}
+        assert set(store.completed) == {("p", "r0"), ("p", "r1"), ("p", "r2")}
         store.append(row(3))
     assert [r.response_id for r in read_label_rows(path)] == ["r0", "r1", "r2", "r3"]
+
+
+def test_a_row_says_by_which_settings_it_was_made(tmp_path: Path) -> None:
+    path = tmp_path / "labels.jsonl"
+    with LabelStore(path, label_settings(config(path), PROBLEMS)) as store:
+        store.append(row(0))
+        kept = store.rows
+    [found] = read_label_rows(path)
+    assert kept == [found]
+    assert found.version == __version__
+    settings = json.loads((tmp_path / "labels.jsonl.settings.json").read_text(encoding="utf-8"))
+    assert found.settings_sha256 == hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
 @pytest.mark.parametrize("size", [1, 10, 100_000])
@@ -81,7 +89,7 @@ def test_a_torn_last_line_is_dropped(tmp_path: Path, size: int) -> None:
     for cut in {first + 1, (first + len(whole)) // 2, len(whole) - 1}:
         path.write_bytes(whole[:cut])
         with LabelStore(path, {}) as store:
-            assert store.completed == {("p", "r0")}
+            assert set(store.completed) == {("p", "r0")}
             store.append(row(1, "x" * size))
         assert path.read_bytes() == whole
     path.write_bytes(whole[: first - 1])
@@ -119,8 +127,9 @@ def test_a_path_that_cannot_be_written(tmp_path: Path) -> None:
         ({"seed": 2}, "seed 1234 -> 2"),
         ({"completions": 5}, "completions 4 -> 5"),
         ({"soft_labels": True}, "soft_labels False -> True"),
+        ({"steps": "blocks"}, "steps lines -> blocks"),
         ({"responses_per_prompt": 3}, "responses_per_prompt 2 -> 3"),
-        ({"checkpoint": "other"}, "checkpoint policy -> other"),
+        ({"checkpoint": "other"}, "checkpoints ['policy'] -> ['other']"),
         ({"responses": "r.jsonl"}, "given_responses False -> True"),
         ({"sampling": SamplingConfig(temperature=0.5)}, "sampling"),
         ({"sandbox": SandboxConfig(time_limit_s=1.0)}, "time_limit_s None -> 1.0"),
@@ -165,68 +174,6 @@ def test_a_job_resumes_and_extends(tmp_path: Path, verifier: SandboxVerifier) ->
         assert sum(summary["responses"].values()) == (4 if summary["new_rows"] == 4 else 12)
         assert summary["executions"] >= sum(summary["responses"].values())
     assert summaries[2]["labels"] == summaries[0]["labels"] == summaries[3]["labels"]
-
-
-KILLED = """
-import sys
-sys.path.insert(0, {here!r})
-from pathlib import Path
-import test_store as t
-from nemo_prm.labeling.run import run_labeling
-from nemo_prm.labeling.store import LabelStore, label_settings
-from nemo_prm.sandbox.verifier import SandboxVerifier
-import nemo_prm.labeling.labeler as labeler
-
-labeler.CHUNK_RESPONSES = 2
-path = Path({path!r})
-settings = t.config(path)
-with LabelStore(path, label_settings(settings, t.PROBLEMS)) as store, SandboxVerifier(workers=1) as verifier:
-    append = store.append
-    def announce(row):
-        append(row)
-        print(len(store.rows), flush=True)
-    store.append = announce
-    run_labeling(t.PROBLEMS, None, t.SimulatedPolicy(t.TASKS), verifier, store, settings)
-"""
-
-
-def test_resume_after_kill_9(tmp_path: Path, verifier: SandboxVerifier) -> None:
-    path, whole = tmp_path / "labels.jsonl", tmp_path / "whole.jsonl"
-    root = str(HERE.parents[2])
-    script = KILLED.format(here=str(HERE), path=str(path))
-    process = subprocess.Popen(
-        [sys.executable, "-c", script],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "PYTHONPATH": root},
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if int(line) >= 5:
-            break
-    process.send_signal(signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    process.stdout.close()
-    with path.open("ab") as file:  # what a kill in the middle of a write leaves
-        file.write(b'{"schema": 1, "problem_id": "t5", "resp')
-    found = {}
-    deadline = time.monotonic() + 10
-    for target in (path, whole):
-        settings = config(target)
-        while True:  # the kernel releases the dead writer's lock in its own time
-            try:
-                store = LabelStore(target, label_settings(settings, PROBLEMS))
-                break
-            except DataError:
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-        with store:
-            found[target] = len(store.rows)
-            run_labeling(PROBLEMS, None, SimulatedPolicy(TASKS), verifier, store, settings)
-    assert 5 <= found[path] < 12 and found[whole] == 0
-    assert len(read_label_rows(path)) == 12
-    assert content(path) == content(whole)
 
 
 def test_given_responses(tmp_path: Path, verifier: SandboxVerifier) -> None:
