@@ -21,11 +21,12 @@ from nemo_prm.entry import script
 
 @script(ReportConfig)
 def main(config: ReportConfig) -> None:
-    from nemo_prm.data.rows import read_label_rows
-    from nemo_prm.evaluation.report import read_summary, render
+    from nemo_prm.data.jsonl import read_json
+    from nemo_prm.data.manifest import read_labels
+    from nemo_prm.evaluation.report import render
 
-    summary = read_summary(config.summary) if config.summary is not None else None
-    rows = [row for path in config.labels for row in read_label_rows(path)]
+    summary = read_json(config.summary) if config.summary is not None else None
+    rows = [row for path in config.labels for row in read_labels(path)]
     page = render(rows, config.limit, summary)
     output = Path(config.output)
     output.parent.mkdir(parents=True, exist_ok=True)

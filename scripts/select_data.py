@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from nemo_prm.config import SelectDataConfig
@@ -22,25 +21,37 @@ from nemo_prm.entry import script
 
 @script(SelectDataConfig)
 def main(config: SelectDataConfig) -> None:
-    from nemo_prm.data.jsonl import write_jsonl
-    from nemo_prm.data.problems import load_problem_file
-    from nemo_prm.data.rows import check_distinct, label_row_to_json, read_label_rows
-    from nemo_prm.data.selection import refuse_problems, select, split_by_problem, summarize
+    from nemo_prm.data.jsonl import write_json, write_jsonl
+    from nemo_prm.data.manifest import read_labels
+    from nemo_prm.data.problems import load_problems
+    from nemo_prm.data.rows import check_distinct, label_row_to_json
+    from nemo_prm.data.selection import (
+        STRATEGIES,
+        refuse_problems,
+        select,
+        selection_manifest,
+        split_by_problem,
+        summarize,
+    )
 
-    stores = [(path, read_label_rows(path)) for path in config.labels]
+    stores = [(path, read_labels(path)) for path in config.labels]
     check_distinct(stores)
     rows = [row for _, entries in stores for row in entries]
-    for path in config.exclude_problems:
-        refuse_problems(rows, load_problem_file(path), path)
+    for source in config.exclude_problems:
+        refuse_problems(rows, load_problems(source), source)
     selected = select(rows, config.strategy)
     split = split_by_problem(selected, config.validation_share, config.seed)
     output = Path(config.output)
-    output.mkdir(parents=True, exist_ok=True)
+    (output / "manifests").mkdir(parents=True, exist_ok=True)
     summary = {"strategy": config.strategy, "labels": list(config.labels), "available": summarize(rows)}
     for name, part in split._asdict().items():
         write_jsonl(output / f"{name}.jsonl", map(label_row_to_json, part))
         summary[name] = summarize(part)
-    (output / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+    write_json(output / "summary.json", summary)
+    for name in STRATEGIES:
+        content = selection_manifest(rows, name, config.validation_share, config.seed)
+        origin = {"labels": list(config.labels), "exclude_problems": list(config.exclude_problems)}
+        write_json(output / "manifests" / f"{name}.json", {**origin, **content})
     print(
         f"{output}: {config.strategy} selects {len(selected)} of {len(rows)} responses, "
         f"{len(split.train)} to train on and {len(split.validation)} to validate"

@@ -9,7 +9,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Reading and writing JSON Lines; a bad line is named by file and line number."""
+"""Reading and writing JSON and JSON Lines; a bad line is named by file and line number."""
 
 from __future__ import annotations
 
@@ -59,14 +59,50 @@ def read_jsonl(path: PathLike) -> Iterator[Line]:
     opener: Any = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rb") as file:
-            for number, raw in enumerate(file, start=1):
-                if raw.strip():
-                    where = f"{path}:{number}"
-                    yield Line(where, parse_object(raw, where))
+            yield from parse_lines(file, path)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None
     except (OSError, EOFError) as error:
         raise DataError(f"{path}: cannot be read ({error}).") from None
+
+
+def parse_lines(lines: Iterable[bytes], path: PathLike) -> Iterator[Line]:
+    """Yield the objects of the lines of `path`; lines of white space are no data."""
+    for number, raw in enumerate(lines, start=1):
+        if raw.strip():
+            where = f"{path}:{number}"
+            yield Line(where, parse_object(raw, where))
+
+
+def read_bytes(path: PathLike) -> bytes:
+    """Read a whole file.
+
+    Raises:
+        DataError: the file is missing or unreadable.
+    """
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise DataError(f"{path}: no such file.") from None
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error}).") from None
+
+
+def read_json(path: PathLike) -> dict[str, Any]:
+    """Read a file that is one JSON object.
+
+    Raises:
+        DataError: the file is missing, unreadable, or something else.
+    """
+    return parse_object(read_bytes(path), str(path))
+
+
+def write_json(path: PathLike, value: Mapping[str, Any]) -> None:
+    """Write one indented JSON object; a file that was there is replaced whole, whenever this is interrupted."""
+    path = Path(path)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+    partial.replace(path)
 
 
 def write_jsonl(path: PathLike, objects: Iterable[Mapping[str, Any]]) -> int:

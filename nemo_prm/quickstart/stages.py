@@ -112,9 +112,10 @@ def pipeline(
             "select_data",
             "choose the labelled responses that train the PRM",
             "select_data",
-            {"labels": [labels], "output": "{run}/select_data"},
+            {"labels": [labels], "output": "{run}/select_data", "exclude_problems": sets.excluded},
             outputs=("{run}/select_data/train.jsonl", "{run}/select_data/validation.jsonl"),
             after=("label",),
+            files=sets.files,
             decide=choose_strategy,
         ),
         Stage(

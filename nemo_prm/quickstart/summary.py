@@ -68,12 +68,6 @@ def versions() -> dict[str, str]:
     return found
 
 
-def write_summary(summary: Mapping[str, Any], path: Path) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
-
-
 def as_table(summary: Mapping[str, Any]) -> str:
     """The table a run ends with."""
     width = max(len(text) for text in [*POLICIES.values(), *(stage["name"] for stage in summary["stages"])]) + 2

@@ -14,45 +14,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from run_scripts import error_of, output_of, script, write
 
 from nemo_prm.data.problems import load_problems
 from nemo_prm.data.rows import label_row_to_json, read_label_rows
 from nemo_prm.types import Cost, LabelRow, Probe, ResponseClass, Step
-
-ROOT = Path(__file__).resolve().parents[2]
-
-
-def script(name: str, *overrides: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *overrides],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-
-
-def write(path: Path, lines: list[dict[str, Any]]) -> str:
-    path.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    return str(path)
-
-
-def error_of(result: subprocess.CompletedProcess[str]) -> str:
-    """The one message of a run that could not start; anything else on stderr, such as a traceback, fails."""
-    assert result.returncode == 2, result.stderr
-    progress = "response/s"
-    lines = [line for line in result.stderr.splitlines() if line.strip() and progress not in line]
-    assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
-    return lines[0]
 
 
 def test_humaneval_solutions_are_all_correct_without_a_policy(tmp_path: Path) -> None:
@@ -72,6 +43,7 @@ def test_humaneval_solutions_are_all_correct_without_a_policy(tmp_path: Path) ->
     assert "correct" in result.stdout and "labels.jsonl" in result.stdout
     assert sorted(p.name for p in tmp_path.iterdir()) == [
         "labels.jsonl",
+        "labels.jsonl.cache",
         "labels.jsonl.settings.json",
         "labels.jsonl.summary.json",
         "solutions.jsonl",
@@ -144,6 +116,49 @@ def test_select_data(tmp_path: Path) -> None:
     assert "full selects 30 of 30" in again.stdout
 
 
+def test_select_data_says_of_every_strategy_what_it_selects(tmp_path: Path) -> None:
+    rows = [row("easy", 0, "correct"), row("hard", 0, "wrong"), row("mixed", 0, "correct"), row("mixed", 1, "wrong")]
+    labels = write(tmp_path / "labels.jsonl", [label_row_to_json(r) for r in rows])
+    output_of(script("select_data", f"labels=[{labels}]", "output=data", "strategy=full", cwd=tmp_path))
+    folder = tmp_path / "data" / "manifests"
+    manifests = {path.stem: json.loads(path.read_text(encoding="utf-8")) for path in folder.iterdir()}
+    assert {name: m["train"]["num_rows"] + m["validation"]["num_rows"] for name, m in manifests.items()} == {
+        "full": 4,
+        "remove_hard": 3,
+        "medium_only": 2,
+        "revised_only": 0,
+    }
+    full, nothing = manifests["full"], manifests["revised_only"]["train"]
+    for name in ("train", "validation"):  # that of the strategy chosen says what the files beside it hold
+        written = read_label_rows(tmp_path / "data" / f"{name}.jsonl")
+        assert [(r.problem_id, r.response_id) for r in written] == list(map(tuple, full[name]["selected"]))
+    assert (full["labels"], full["exclude_problems"], full["strategy"]) == ([labels], ["embedded:test"], "full")
+    assert manifests["medium_only"]["train"] == {
+        "num_rows": 2,
+        "num_problems": 1,
+        "responses": {"correct": 1, "revised": 0, "wrong": 1},
+        "problems": {"easy": 0, "medium": 1, "hard": 0},
+        "labels": {"positive": 2, "neutral": 0, "negative": 2},
+        "label_balance": 0.5,
+        "selected": [["mixed", "r0"], ["mixed", "r1"]],
+    }
+    assert (nothing["num_rows"], nothing["label_balance"], nothing["selected"]) == (0, None, [])
+
+
+def test_labels_of_evaluation_problems_are_refused(tmp_path: Path) -> None:
+    held_out = load_problems("embedded:test")[7]
+    by_id = replace(row(held_out.problem_id, 0, "revised"), prompt="Something else.")
+    by_prompt = replace(row("other", 0, "revised"), prompt=held_out.prompt)
+    for number, leak in enumerate((by_id, by_prompt)):
+        labels = write(tmp_path / f"{number}.jsonl", [label_row_to_json(r) for r in (row("p", 0, "revised"), leak)])
+        message = error_of(script("select_data", f"labels=[{labels}]", "output=data", cwd=tmp_path))
+        assert f"problem {leak.problem_id!r}, which is kept for evaluation: embedded:test" in message
+        assert repr(held_out.problem_id) in message
+    assert not (tmp_path / "data").exists()
+    chosen = "exclude_problems=[embedded:validation,humaneval]"
+    output_of(script("select_data", f"labels=[{labels}]", "output=data", chosen, cwd=tmp_path))
+
+
 def test_select_data_says_what_is_wrong(tmp_path: Path) -> None:
     rows = [row("p", 0, "correct"), row("q", 0, "wrong")]
     labels = write(tmp_path / "labels.jsonl", [label_row_to_json(r) for r in rows])
@@ -159,14 +174,15 @@ def test_select_data_says_what_is_wrong(tmp_path: Path) -> None:
     by_prompt = write(tmp_path / "by_prompt.jsonl", [{**PROBLEM, "problem_id": "other", "prompt": "Do p."}])
     for held_out, name in ((by_id, "'q'"), (by_prompt, "'p'")):
         text = message(f"labels=[{labels}]", "strategy=full", f"exclude_problems=[{held_out}]")
-        assert "excludes" in text and name in text
+        assert "kept for evaluation" in text and name in text
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.parametrize("name", ["label", "select_data"])
+@pytest.mark.parametrize("name", ["label", "select_data", "merge_labels", "export_labels"])
 def test_help_is_quick(name: str, tmp_path: Path) -> None:
     started = time.monotonic()
     result = script(name, "--help", cwd=tmp_path)
     assert result.returncode == 0
-    assert {"label": "completions", "select_data": "strategy"}[name] in result.stdout
+    words = {"label": "shard", "select_data": "strategy", "merge_labels": "shards", "export_labels": "labels"}
+    assert words[name] in result.stdout
     assert time.monotonic() - started < 10

@@ -41,6 +41,8 @@ ROW = LabelRow(
     sandbox="s",
     difficulty="easy",
     verdict=Verdict("wrong_answer", 3, 2, 1, "2", "3", "", 0.5, float("nan"), "s"),
+    version="0.1.0",
+    settings_sha256="ab" * 32,
 )
 
 
@@ -50,6 +52,12 @@ def test_round_trip(tmp_path: Path) -> None:
     assert write_jsonl(tmp_path / "rows.jsonl", map(label_row_to_json, [ROW, plain, passed])) == 3
     rows = read_label_rows(tmp_path / "rows.jsonl")
     assert repr(rows) == repr([ROW, plain, passed])  # NaN is not equal to itself, but its repr is
+
+
+def test_rows_of_older_versions_are_read() -> None:
+    line = label_row_to_json(ROW)
+    del line["version"], line["settings_sha256"]
+    assert repr(label_row_from_json(line, "labels.jsonl:1")) == repr(replace(ROW, version="", settings_sha256=""))
 
 
 def test_the_line_is_strict_json() -> None:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import pytest
 
-from nemo_prm.data.selection import STRATEGIES, prompt_classes, select, split_by_problem, summarize
+from nemo_prm.data.selection import STRATEGIES, prompt_classes, select, selection_manifest, split_by_problem, summarize
 from nemo_prm.errors import ConfigError, DataError
 from nemo_prm.types import Cost, LabelRow, ResponseClass, Step
 
@@ -96,6 +96,14 @@ def test_split_of_few_problems() -> None:
     assert [len(part) for part in split_by_problem(rows_of(a="cr", b="r"), 0, 1)] == [3, 0]
     with pytest.raises(ConfigError, match="validation_share"):
         split_by_problem(ROWS, 1.0, 1)
+
+
+def test_a_problem_keeps_the_class_that_all_its_responses_give_it() -> None:
+    rows = [*rows_of(a="c"), row("a", 9, "wrong", empty=True)]
+    manifest = selection_manifest(rows, "full", 0, seed=1)
+    assert manifest["train"]["problems"] == {"easy": 0, "medium": 1, "hard": 0}
+    assert (manifest["train"]["num_rows"], manifest["train"]["label_balance"]) == (1, 1.0)
+    assert manifest["validation"]["problems"] == {"easy": 0, "medium": 0, "hard": 0}
 
 
 def test_summary() -> None:

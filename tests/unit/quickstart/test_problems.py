@@ -69,6 +69,7 @@ def test_a_file_becomes_two_files_that_load(tmp_path: Path) -> None:
     assert (len(train), len(held_out)) == (6, 2)
     assert sorted([*train, *held_out], key=lambda p: p.problem_id) == load_problems(str(path))
     assert sets.files == (sets.train["problems"], sets.held_out["problems"])
+    assert sets.excluded == [sets.held_out["problems"]]
     assert "6 to train on and 2 held out" in sets.note
 
 
@@ -76,11 +77,12 @@ def test_a_single_problem_is_in_both_sets_and_that_is_said(tmp_path: Path) -> No
     sets = prepare(str(write(tmp_path / "one.jsonl", 1)), tmp_path / "run", 0.25)
     assert load_problems(sets.train["problems"]) == load_problems(sets.held_out["problems"])
     assert "holds one problem" in sets.note
+    assert sets.excluded == []
 
 
 def test_the_embedded_sets_are_two_splits(tmp_path: Path) -> None:
     sets = prepare("embedded", tmp_path / "run", 0.25)
-    assert (sets.train["split"], sets.held_out["split"]) == ("train", "test")
+    assert (sets.train["split"], sets.held_out["split"], sets.excluded) == ("train", "test", ["embedded:test"])
     assert all(Path(path).is_file() for path in sets.files)
     assert not (tmp_path / "run").exists()
 

@@ -199,6 +199,7 @@ def test_a_users_file_is_split_and_used(dummy: Dummy, tmp_path: Path) -> None:
     dummy.run()
     train, held_out = dummy.calls("label")[0]["problems"], dummy.calls("evaluate")[0]["problems"]
     assert {given["problems"] for given in dummy.calls("train_ppo")} == {train}
+    assert dummy.calls("select_data")[0]["exclude_problems"] == [held_out]
     ids = [[line.value["problem_id"] for line in read_jsonl(part)] for part in (train, held_out)]
     assert (len(ids[0]), len(ids[1]), sorted(ids[0] + ids[1])) == (3, 1, ["p0", "p1", "p2", "p3"])
     assert all(line.value["owner"] == "me" for line in read_jsonl(train))
