@@ -28,7 +28,7 @@ from typing import Sequence
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from nemo_prm.data.rows import read_label_rows
+from nemo_prm.data.manifest import read_labels
 from nemo_prm.megatron import compat
 from nemo_prm.megatron.checkpoint import check_nemo
 
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("labels", type=Path)
     arguments = parser.parse_args()
     check_nemo(arguments.prm)
-    rows = read_label_rows(arguments.labels)
+    rows = read_labels(arguments.labels)
 
     compat.apply()
     import torch
