@@ -144,6 +144,7 @@ class _Job:
         self._labeler, self._work, self._on_outcome = labeler, work, on_outcome
         self._slots = asyncio.Semaphore(config.searches_in_flight)
         self._waves = Waves(config.first_wave, config.completions)
+        self._learns = config.search != "halve" or config.sequential_epsilon > 0
         self._starts = epoch_starts(len(work))
         self._rows: list[dict[int, LabelRow]] = [{} for _ in self._starts]  # by epoch, by number of the response
         self._open = [after - start for start, after in zip(self._starts, [*self._starts[1:], len(work)])]
@@ -186,8 +187,8 @@ class _Job:
         return bisect.bisect_right(self._starts, index) - 1
 
     async def _learn(self, epoch: int) -> Prior:
-        """What all epochs before the last one tell, once they are complete."""
-        known = max(epoch - 1, 0)
+        """What all epochs before the last one tell, once they are complete; nothing where nothing depends on it."""
+        known = max(epoch - 1, 0) if self._learns else 0
         while any(self._open[:known]) and not self._ending:
             self._changed.clear()
             await self._changed.wait()

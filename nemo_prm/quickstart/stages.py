@@ -96,6 +96,7 @@ def pipeline(
             {
                 **sets.train,
                 "output": labels,
+                "search": "halve",  # with so few responses the other order learns too late, and waits for it
                 "limit": config.label_problems,
                 "responses_per_prompt": config.responses_per_prompt,
                 "completions": config.completions,

@@ -271,6 +271,19 @@ def test_questions_and_costs_do_not_depend_on_the_schedule(
     assert len({tuple(p.num_steps for p in r.probes[:1]) for r in reference if isinstance(r, LabelRow)}) > 1
 
 
+def test_a_search_that_learns_nothing_waits_for_nothing(
+    verifier: SandboxVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "FIRST_EPOCH", 4)
+    tasks = [chain(f"t{i}", 3) for i in range(30)]
+    prompts = {}
+    for search in ("halve", "cost_aware"):
+        policy, settings = SimulatedPolicy(tasks), config(responses_per_prompt=1, search=search)
+        run(policy, verifier, sampled([task.problem for task in tasks], settings), settings)
+        prompts[search] = len(policy.calls[0][0])
+    assert prompts["halve"] == 30 > prompts["cost_aware"]
+
+
 def test_every_search_gives_the_labels_of_algorithm_1(
     verifier: SandboxVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
