@@ -21,7 +21,6 @@ import os
 import signal
 import sys
 import traceback
-from dataclasses import asdict
 from types import FrameType
 from typing import TYPE_CHECKING, Any, BinaryIO, Iterator, NoReturn, Sequence, cast, get_args
 
@@ -118,17 +117,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return UNKNOWN
 
 
-def verdict_to_json(verdict: Verdict) -> dict[str, Any]:
+def describe_as_json(verdict: Verdict) -> dict[str, Any]:
     """Return what strict JSON says of a verdict: its fields, and the names that the verifier server uses.
 
     Text that a program left and that is no valid Unicode comes out with backslash escapes. The pass rate of an
     `infra_error` is null.
     """
-    from nemo_prm.metrics import finite_or_null
+    from nemo_prm.data.rows import verdict_to_json
     from nemo_prm.sandbox.compare import valid_text
 
     known = verdict.status != "infra_error" and verdict.num_tests > 0
-    fields: dict[str, Any] = finite_or_null(asdict(verdict))
+    fields = verdict_to_json(verdict)
     return {
         "verdict": verdict.status,
         "passed": verdict.passed,
@@ -157,7 +156,7 @@ def _judge_one(args: argparse.Namespace) -> int:
     problem, program = _read_problem(args.problem), _read_program(args.program)
     with _verifier(args, workers=1) as verifier:
         verdict = verifier.verify(problem, program)
-    print(json.dumps(verdict_to_json(verdict)) if args.json else describe(verdict), flush=True)
+    print(json.dumps(describe_as_json(verdict)) if args.json else describe(verdict), flush=True)
     if verdict.status == "infra_error":
         return UNKNOWN
     return 0 if verdict.passed else NOT_PASSED
@@ -178,7 +177,7 @@ def _judge_batch(args: argparse.Namespace) -> int:
                     code = MISUSE
                 elif verdict.status == "infra_error":
                     code = code or UNKNOWN
-                print(json.dumps(verdict_to_json(verdict)), flush=True)
+                print(json.dumps(describe_as_json(verdict)), flush=True)
     return code
 
 

@@ -20,16 +20,16 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Mapping, NamedTuple, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nemo_prm.data.problems import problem_to_json
+from nemo_prm.data.rows import verdict_to_json
 from nemo_prm.data.steps import make_program
 from nemo_prm.errors import RequestError
-from nemo_prm.metrics import finite_or_null
 from nemo_prm.serving.wire import Arrays, decode_text, encode_text
 from nemo_prm.types import Problem, Verdict
 
@@ -142,7 +142,7 @@ def decode_verdicts(outputs: Arrays) -> list[Verdict]:
 def _details(job: Job, verdict: Verdict) -> str:
     if not (job.known or job.public):
         verdict = replace(verdict, expected=None, message="")
-    return json.dumps(finite_or_null(asdict(verdict)))  # in ASCII: a program may have printed half a surrogate
+    return json.dumps(verdict_to_json(verdict))  # in ASCII: a program may have printed half a surrogate
 
 
 def feedback(job: Job, verdict: Verdict) -> str:
