@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
 from dataclasses import dataclass
 from typing import Mapping, NamedTuple, Sequence, Union
 
@@ -84,6 +85,14 @@ class _Candidate:
     neutral: tuple[bool, ...]
     points: tuple[int, ...]  # prefixes that end with a step that is not neutral
     spent: Spent
+
+    def prefix(self, num_steps: int) -> str:
+        return self.response.text[: self.steps[num_steps - 1].end]
+
+    def shared_points(self, text: str) -> int:
+        """How many search points lie within what `text` and the response have in common from the start."""
+        shared = len(os.path.commonprefix([text, self.response.text]))
+        return sum(self.steps[point - 1].end <= shared for point in self.points)
 
 
 def derive_seed(seed: int, purpose: str) -> int:
@@ -175,6 +184,8 @@ class Labeler:
                 return Skipped(*work.key, UNKNOWN, f"on completions of its first {probe} steps")
             probes[probe] = answer
             search.record(answer.completable)
+            if answer.passing is not None:
+                outlook.follow(candidate.shared_points(candidate.prefix(probe) + answer.passing))
         audit = await self._audit(work, candidate) if self._is_audited(work) else []
         return self._row(work, candidate, "revised" if search.longest else "wrong", search.longest, probes, audit)
 
@@ -199,7 +210,7 @@ class Labeler:
         return [scores[point - 1] for point in candidate.points] if known else None
 
     async def _ask(self, work: Work, candidate: _Candidate, num_steps: int, rules: Rules) -> Answer:
-        prefix = candidate.response.text[: candidate.steps[num_steps - 1].end]
+        prefix = candidate.prefix(num_steps)
         return await self._oracle.ask(work.problem, prefix, derive_seed(self._config.seed, "completions"), rules)
 
     def _is_audited(self, work: Work) -> bool:

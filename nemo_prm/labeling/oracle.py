@@ -67,10 +67,14 @@ class Wave(NamedTuple):
 
 @dataclass
 class Answer:
-    """What a question about a prefix showed; `completable` is None where verdicts that count are unknown."""
+    """What a question about a prefix showed; `completable` is None where verdicts that count are unknown.
+
+    `passing` is the first completion that passed.
+    """
 
     drawn: int = 0
     passed: int = 0
+    passing: str | None = None
     unknown: int = 0
     spent: Spent = field(default_factory=Spent)
 
@@ -201,6 +205,8 @@ class Oracle:
                     verdicts[program] = await self.judge(problem, program)
                     answer.spent.add(Spent(0, 0, 1, verdicts[program].seconds))
                 answer.passed += verdicts[program].passed
+                if verdicts[program].passed and answer.passing is None:
+                    answer.passing = completion.text
                 answer.unknown += verdicts[program].status == "infra_error"
         return answer
 

@@ -37,7 +37,9 @@ ERROR_RATES: Floats = np.array([0.001, 0.003, 0.01, 0.02, 0.04, 0.07, 0.1, 0.15,
 BINS = 8  # of the position of the first bad line, relative to the number of search points
 EM_ROUNDS = 40
 MAX_MISS = 0.01  # chance that K completions of a good prefix all fail, up to which it may be asked about early
-LEAST_DOUBT = 0.02  # a process reward model is never believed beyond this
+LEAST_DOUBT = 0.02  # a process reward model is never believed beyond this, nor a completion that left the response
+LEAST_CHANCE = 1e-9  # of an L: sums of smaller ones would vanish beside 1
+REPEATED = 0.9  # how often a completion that passes writes a good line as the response has it
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ class Outlook:
     So it pays to ask where "yes" is likely, nearer to the start than the middle; but not so near that the policy, with
     many lines to go, may well fail K times by chance (`MAX_MISS`): there it asks in the middle, as Algorithm 1 does.
     The rule is greedy, and stays within 7 % of the best tree of questions (`tests/unit/labeling/test_priors.py`).
+    `follow` takes in what a completion that passed tells beside its "yes".
     """
 
     def __init__(self, prior: Prior, num_points: int, waves: Waves, scores: Sequence[float] | None = None) -> None:
@@ -112,12 +115,28 @@ class Outlook:
         chances = prior.longest(num_points)
         if scores is not None:
             chances = chances * first_error_chances(scores)
-        self._sums = np.concatenate([[0.0], np.cumsum(chances)])
+        self._believe(chances)
         self._starts = np.array([*waves.starts, waves.most])
         left = num_points - np.arange(num_points + 1)
         self._all_fail = prior.all_fail(left[:, None], self._starts[None, :])  # [n + 1, waves + 1]
         self._good_cost = (self._all_fail[:, :-1] * np.diff(self._starts)).sum(axis=1)
         self._bad_cost = float(waves.most)
+
+    def _believe(self, chances: Floats) -> None:
+        """Take the chances of L = 0 .. n, up to a factor; none stays below `LEAST_CHANCE`, whatever was believed."""
+        self._chances = np.maximum(chances / chances.sum(), LEAST_CHANCE)
+        self._sums = np.concatenate([[0.0], np.cumsum(self._chances)])
+
+    def follow(self, shared: int) -> None:
+        """Take in a program that passed and has the first `shared` search points of the response, and then differs.
+
+        The first bad step is likely where it left the response: it cannot be before, and each good step after that
+        would have been repeated with `REPEATED`. That the program passed is no answer to a question: those are
+        answered by the completions of their own prefixes.
+        """
+        longest = np.arange(len(self._chances))
+        likelihood = np.where(longest < shared, LEAST_DOUBT, np.where(longest == shared, 1.0, 1 - REPEATED))
+        self._believe(self._chances * likelihood)
 
     def good(self, point: int, low: int, high: int) -> float:
         """The chance that L >= `point` when `low` <= L <= `high`."""
@@ -130,8 +149,7 @@ class Outlook:
         miss = self._all_fail[points, -1]
         bits = _entropy(good * (1 - miss)) - good * _entropy(miss)
         worth = bits / (good * self._good_cost[points] + (1 - good) * self._bad_cost)
-        middle = halve(low, high)
-        worth[(miss > MAX_MISS) & (points != middle)] = -1.0
+        worth[(miss > MAX_MISS) & (points != halve(low, high))] = -1.0
         return int(points[int(np.argmax(worth))])
 
     def patience(self, point: int, low: int, high: int, epsilon: float) -> int:

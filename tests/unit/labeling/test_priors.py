@@ -136,6 +136,23 @@ def test_scores_of_a_process_reward_model_find_the_line_at_once() -> None:
     assert misled.longest == 15
 
 
+def test_scores_that_are_all_wrong_cost_no_more_than_a_search_needs() -> None:
+    for truth, scores in ((40, [-1.0] * 40), (0, [1.0] * 40)):
+        split = Outlook(prior(0.02), 40, WAVES, scores).split
+        search = longest_completable_prefix(40, lambda i: True, lambda i: i <= truth, split)  # noqa: B023
+        assert search.longest == truth and len(search.asked) < 20
+
+
+def test_where_a_program_that_passed_left_the_response_is_asked_about_next() -> None:
+    outlook = Outlook(prior(0.01), 20, WAVES)
+    outlook.follow(9)
+    search = longest_completable_prefix(20, lambda i: True, lambda i: i <= 9, outlook.split)
+    assert search.asked == ((10, False), (9, True)) or search.asked == ((9, True), (10, False))
+    for truth in (0, 4, 9, 15, 20):  # it may mislead, and decides nothing
+        assert longest_completable_prefix(20, lambda i: True, lambda i: i <= truth, outlook.split).longest == truth  # noqa: B023
+    assert outlook.good(9, 0, 20) > 0.9 > 0.5 > outlook.good(10, 0, 20)
+
+
 def test_patience() -> None:
     outlook = Outlook(prior(0.1), 10, WAVES)
     assert outlook.patience(5, 0, 10, 0.0) == 20
