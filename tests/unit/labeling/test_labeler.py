@@ -314,6 +314,24 @@ def test_every_search_gives_the_labels_of_algorithm_1(
     assert cost_aware.completions < early_stop.completions < all_drawn.completions
 
 
+def test_a_completion_that_passed_shows_where_to_ask_next(
+    verifier: SandboxVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Most later questions are about the two prefixes around the line where the completion left the response."""
+    monkeypatch.setattr(scheduler, "FIRST_EPOCH", 8)
+    task = chain("a", 16, error_rate=0.02)
+    rows = run(
+        SimulatedPolicy([task]), verifier, written(task, *(task.response([i % 16]) for i in range(64))), config()
+    )
+    questions = []
+    for row in rows[32:]:
+        assert isinstance(row, LabelRow)
+        first_bad = row.labels.index(-1) + 1
+        later = [probe.num_steps for i, probe in enumerate(row.probes) if any(p.num_passed for p in row.probes[:i])]
+        questions += [num_steps in (first_bad - 1, first_bad) for num_steps in later]
+    assert sum(questions) > 0.6 * len(questions)  # without: 47 %
+
+
 def test_a_sequential_question_is_given_up_early(verifier: SandboxVerifier) -> None:
     tasks = [chain(f"t{i}", 6, error_rate=0.1) for i in range(30)]
     settings = config(responses_per_prompt=2, sequential_epsilon=0.2)
