@@ -18,6 +18,7 @@ which are not part of its package. Import this module only after `compat.apply()
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -121,7 +122,7 @@ def resume_state(host: Host) -> dict[str, Any] | None:
     return retrieve_custom_trainer_state_dict(host.trainer) if host.trainer.ckpt_path is not None else None
 
 
-def publish_nemo(host: Host, cfg: DictConfig, target: Path, finished: bool) -> None:
+def publish_nemo(host: Host, cfg: DictConfig, target: Path, finished: bool, best: Path | None = None) -> None:
     """Put the trained model at `target`; collective.
 
     The checkpoint callback writes a `.nemo` when training ends. Where a run was ended between its last checkpoint and
@@ -132,6 +133,7 @@ def publish_nemo(host: Host, cfg: DictConfig, target: Path, finished: bool) -> N
         cfg: the host's config tree.
         target: where users look for the result.
         finished: whether the trainer has reached its last step.
+        best: a `.nemo` to take in place of the last model, where it exists.
 
     Raises:
         CheckpointError: training stopped before its end (its time was up); the next start resumes it.
@@ -141,14 +143,29 @@ def publish_nemo(host: Host, cfg: DictConfig, target: Path, finished: bool) -> N
             f"training stopped before its end, so there is no new {target}: start it again to resume"
         )
     source = Path(cfg.exp_manager.explicit_log_dir) / "checkpoints" / f"{cfg.exp_manager.name}.nemo"
+    keep = best is not None and best.exists()
+    source = best if best is not None and keep else source
     torch.distributed.barrier()
     if source.exists():
         torch.distributed.barrier()  # every rank has looked
         if torch.distributed.get_rank() == 0:
-            os.replace(source, target)
+            _publish(source, target, keep)
     elif not target.exists():
         host.model.save_to(str(target))
     torch.distributed.barrier()
+
+
+def _publish(source: Path, target: Path, keep: bool) -> None:
+    """Move a file, or give it a second name (where the file system has none: a copy)."""
+    if keep:
+        copy = target.with_name(f"{target.name}.partial")
+        copy.unlink(missing_ok=True)
+        try:
+            os.link(source, copy)
+        except OSError:
+            shutil.copyfile(source, copy)
+        source = copy
+    os.replace(source, target)
 
 
 class JSONLinesLogger:

@@ -15,40 +15,82 @@ What is overridden of NeMo-Aligner's MegatronGPTRegressionRewardModel, and why:
     loss_func: the host's loss is one label per sequence, or a mean over each micro batch.
     get_loss_and_metrics: counts the labels of the global batch first, so that the loss is a mean over all of them and
         does not depend on how the batch is cut into micro batches and data-parallel ranks.
+    _make_data_iterator_list: each micro batch is cut to its own longest row.
+    infer: the head's output becomes a score, by the loss that it was trained with.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Iterator
 
 import torch
 from megatron.core.num_microbatches_calculator import get_num_microbatches
 from nemo_aligner.models.nlp.gpt.megatron_gpt_regression_reward_model import MegatronGPTRegressionRewardModel
 from nemo_aligner.utils import parallel_state
 
-from nemo_prm.megatron.losses import IGNORE, masked_mse
+from nemo_prm.megatron.losses import IGNORE, masked_cross_entropy, masked_mse, to_scores
 
 
 class MegatronGPTPRM(MegatronGPTRegressionRewardModel):
-    """Scores every token; a score counts where a line ends. `model.output_sequence` must be True."""
+    """Scores every token; a score counts where a line ends. `model.output_sequence` must be True.
+
+    `model.prm_loss` is mse or cross_entropy. It stays in the checkpoint's config: the scores' scale depends on it.
+    """
 
     def __init__(self, cfg: Any, trainer: Any) -> None:
         assert cfg.output_sequence, "a PRM scores every position: model.output_sequence must be true"
         super().__init__(cfg, trainer)
+        self.prm_loss = cfg.get("prm_loss", "mse")
         self.labels_per_micro_batch = torch.tensor(1.0)
 
     def loss_func(self, output_tensor: torch.Tensor, label_tensor: torch.Tensor) -> torch.Tensor:
-        """Scores and labels, both [micro batch, S], to a scalar."""
-        return masked_mse(output_tensor, label_tensor, self.labels_per_micro_batch.to(output_tensor.device))
+        """Outputs and labels, both [micro batch, S], to a scalar."""
+        loss = masked_mse if self.prm_loss == "mse" else masked_cross_entropy
+        return loss(output_tensor, label_tensor, self.labels_per_micro_batch.to(output_tensor.device))
 
     def get_loss_and_metrics(
         self, batch: dict[str, torch.Tensor], forward_only: bool
     ) -> tuple[float, dict[str, float]]:
-        """One global batch of this data-parallel rank; `labels` float [B, S]."""
-        num_labels = (batch["labels"] != IGNORE).sum().float().cuda()
+        """One global batch of this data-parallel rank; `labels` float [B, S].
+
+        The metrics hold `padding_share`: of the tokens computed by all data-parallel ranks, those that are padding.
+        """
+        counts = torch.stack([(batch["labels"] != IGNORE).sum(), batch["lengths"].sum(), self._computed_tokens(batch)])
+        counts = counts.double().cuda()
         group = parallel_state.get_data_parallel_group()
-        torch.distributed.all_reduce(num_labels, group=group)
+        torch.distributed.all_reduce(counts, group=group)
+        num_labels, num_tokens, num_computed = counts.tolist()
         # the schedule divides by the micro batches and the ranks average: sum / (N / (M * D)) / M / D = sum / N
         splits = get_num_microbatches() * torch.distributed.get_world_size(group)
-        self.labels_per_micro_batch = num_labels.clamp(min=1.0) / splits
-        return super().get_loss_and_metrics(batch, forward_only)
+        self.labels_per_micro_batch = torch.tensor(max(num_labels, 1.0) / splits)
+        loss, metrics = super().get_loss_and_metrics(batch, forward_only)
+        return loss, {**metrics, "padding_share": 1 - num_tokens / num_computed}
+
+    def infer(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """The host's, as scores: float [B, S] on the scale of the labels."""
+        return to_scores(super().infer(*args, **kwargs), self.prm_loss)
+
+    def _computed_tokens(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        lengths, width = batch["lengths"], batch["inputs"].size(1)
+        if not self._cuts_micro_batches():
+            return torch.tensor(lengths.numel() * width)
+        micro_batches = lengths.view(get_num_microbatches(), -1)
+        return micro_batches.amax(dim=1).sum() * micro_batches.size(1)
+
+    def _make_data_iterator_list(self, data_iterator: Iterator[Any]) -> Any:
+        if self._cuts_micro_batches():
+            data_iterator = map(cut_to_longest, data_iterator)
+        return super()._make_data_iterator_list(data_iterator)
+
+    def _cuts_micro_batches(self) -> bool:
+        """Pipeline stages exchange tensors of a fixed length."""
+        return parallel_state.get_pipeline_model_parallel_world_size() == 1
+
+
+def cut_to_longest(batch: Any) -> Any:
+    """Cut the padding that every row of a micro batch of `collate_prm` has; what `infer` feeds is left alone."""
+    if not isinstance(batch, dict):
+        return batch
+    length = int(batch["lengths"].max())
+    cut = {name: batch[name][:, :length] for name in ("inputs", "labels", "position_ids", "loss_mask")}
+    return {**batch, **cut, "attention_mask": batch["attention_mask"][..., :length, :length]}

@@ -37,7 +37,9 @@ class PRMDataset(torch.utils.data.Dataset):
         """
         self.eos_id = tokenizer.eos_id
         pieces = vocabulary_bytes(tokenizer, tokenizer.vocab_size)
-        self.items = []
+        self.items: list[tuple[list[int], list[float]]] = []
+        self.rows: list[LabelRow] = []  # of the items
+        self.response_lengths: list[int] = []  # in tokens, EOS included
         for row in rows:
             prompt_tokens = tokenizer.text_to_ids(row.prompt)
             try:
@@ -56,6 +58,8 @@ class PRMDataset(torch.utils.data.Dataset):
             for position, label in merge_labels(ends, row.labels).items():
                 labels[len(prompt_tokens) + position] = label
             self.items.append((tokens, labels))
+            self.rows.append(row)
+            self.response_lengths.append(len(tokens) - len(prompt_tokens))
         if len(self.items) < len(rows):
             logging.warning(
                 f"left out {len(rows) - len(self.items)} of {len(rows)} label rows: over {max_length} tokens"
@@ -65,9 +69,8 @@ class PRMDataset(torch.utils.data.Dataset):
         return len(self.items)
 
     def __getitem__(self, index: int) -> tuple[list[int], list[float]]:
-        """Tokens and labels of one row; index -1 is the sampler's filler for the last batch and carries no label."""
-        tokens, labels = self.items[max(index, 0)]
-        return tokens, (labels if index >= 0 else [IGNORE] * len(labels))
+        """Tokens and labels of one row."""
+        return self.items[index]
 
 
 def collate_prm(

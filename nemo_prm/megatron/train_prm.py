@@ -15,23 +15,25 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+import torch
 from megatron.core import parallel_state
 from nemo.utils import logging
-from nemo_aligner.algorithms.supervised import SupervisedTrainer
-from nemo_aligner.data.nlp.builders import build_dataloader
 from omegaconf import DictConfig, open_dict
 
 from nemo_prm.data.rows import read_label_rows
-from nemo_prm.errors import DataError
+from nemo_prm.errors import ConfigError, DataError
 from nemo_prm.megatron import host
+from nemo_prm.megatron.losses import Loss
 from nemo_prm.megatron.prm import MegatronGPTPRM
 from nemo_prm.megatron.prm_dataset import PRMDataset, collate_prm
+from nemo_prm.megatron.prm_sampler import LengthBucketSampler
+from nemo_prm.megatron.prm_validation import PRMTrainer
 
 
 def train_prm(cfg: DictConfig) -> Path:
-    """Train, saving as the host does, and publish `<output>/prm.nemo`.
+    """Train, saving as the host does, and publish `<output>/prm.nemo`: the best by first-error F1, else the last.
 
     Args:
         cfg: `conf/train_prm.yaml`.
@@ -41,8 +43,11 @@ def train_prm(cfg: DictConfig) -> Path:
 
     Raises:
         CheckpointError: `policy` is no `.nemo` checkpoint.
+        ConfigError: a loss of another name.
         DataError: no rows, or none that fits the model's context.
     """
+    if cfg.model.prm_loss not in get_args(Loss):
+        raise ConfigError(f"loss must be one of {', '.join(get_args(Loss))}, got {cfg.model.prm_loss!r}")
     data = Path(cfg.data)
     train_rows, validation_rows = (read_label_rows(data / f"{name}.jsonl") for name in ("train", "validation"))
     if not train_rows:
@@ -63,29 +68,22 @@ def train_prm(cfg: DictConfig) -> Path:
         )
     # pipeline stages exchange tensors of a fixed length; alone, padding to the longest row of the batch is enough
     length = context if parallel_state.get_pipeline_model_parallel_world_size() > 1 else None
-    collate = partial(collate_prm, eos_id=tokenizer.eos_id, length=length)
-    dataloader = partial(
-        build_dataloader,
-        cfg=cfg,
-        mbs=cfg.model.micro_batch_size,
-        gbs=cfg.model.global_batch_size,
-        collate_fn=collate,
-    )
-    train_dataloader = dataloader(
-        dataset=train_set,
+    sampler = LengthBucketSampler(
+        [len(tokens) for tokens, _ in train_set.items],
         consumed_samples=state["consumed_samples"] if state else 0,
-        use_random_sampler=cfg.trainer.rm.train_random_sampler,
+        micro_batch_size=cfg.model.micro_batch_size,
+        global_batch_size=cfg.model.global_batch_size,
+        data_parallel_rank=parallel_state.get_data_parallel_rank(),
+        data_parallel_size=parallel_state.get_data_parallel_world_size(),
+        drop_last=True,
+        seed=cfg.model.seed,
     )
-    validation_dataloader = (
-        dataloader(
-            dataset=validation_set,
-            consumed_samples=0,
-            use_random_sampler=False,
-            drop_last=False,
-            pad_samples_to_global_batch_size=True,
-        )
-        if len(validation_set)
-        else []
+    train_dataloader = torch.utils.data.DataLoader(
+        train_set,
+        batch_sampler=sampler,
+        num_workers=cfg.model.data.num_workers,
+        pin_memory=torch.cuda.is_available(),
+        collate_fn=partial(collate_prm, eos_id=tokenizer.eos_id, length=length),
     )
     if not len(validation_set):
         logging.warning("no validation rows: training without validation, the last checkpoint is the PRM")
@@ -93,11 +91,12 @@ def train_prm(cfg: DictConfig) -> Path:
             cfg.trainer.rm.limit_val_batches = 0
 
     optimization = host.optimization(loaded, cfg, train_dataloader, train_set)
-    trainer = SupervisedTrainer(
+    trainer = PRMTrainer(
+        output=Path(cfg.output),
         cfg=cfg.trainer.rm,
         model=loaded.model,
         train_dataloader=train_dataloader,
-        val_dataloader=validation_dataloader,
+        val_dataloader=validation_set,
         test_dataloader=None,
         logger=loaded.logger,
         **optimization._asdict(),
@@ -107,7 +106,7 @@ def train_prm(cfg: DictConfig) -> Path:
     trainer.fit()
 
     target = Path(cfg.output) / "prm.nemo"
-    host.publish_nemo(loaded, cfg, target, finished=trainer.step >= trainer.max_steps)
+    host.publish_nemo(loaded, cfg, target, trainer.step >= trainer.max_steps, trainer.best_checkpoint)
     return target
 
 

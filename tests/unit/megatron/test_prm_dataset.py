@@ -66,13 +66,13 @@ def test_labels_stand_at_newlines_and_an_unfinished_line_at_eos() -> None:
     assert labels == [IGNORE] * 4 + [1.0, IGNORE, 0.0, IGNORE, -1.0]
 
 
-def test_padding_and_fillers_carry_no_label() -> None:
+def test_padding_carries_no_label() -> None:
     dataset = PRMDataset([row("a\n", 1.0), row("aaa\n", -1.0)], TOKENIZER, max_length=64)
-    batch = collate_prm([dataset[0], dataset[1], dataset[-1]], EOS)
+    batch = collate_prm([dataset[0], dataset[1]], EOS)
     assert batch["inputs"].tolist()[0] == [*b"do\na\n", EOS, EOS, EOS]
-    assert batch["lengths"].tolist() == [6, 8, 6]
-    assert [(labels != IGNORE).sum().item() for labels in batch["labels"]] == [1, 1, 0]
-    assert batch["attention_mask"].shape == (3, 1, 8, 8)
+    assert batch["lengths"].tolist() == [6, 8]
+    assert [(labels != IGNORE).sum().item() for labels in batch["labels"]] == [1, 1]
+    assert batch["attention_mask"].shape == (2, 1, 8, 8)
     assert not batch["attention_mask"][0, 0].tril().any() and batch["attention_mask"][0, 0, 0, 1]
 
 

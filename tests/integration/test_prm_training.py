@@ -1,0 +1,169 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Training a PRM gives the same losses and scores however it is split over processes, killed, and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from prm_runs import Run
+
+from nemo_prm.data.rows import label_row_to_json
+from nemo_prm.data.steps import split_lines
+from nemo_prm.types import Cost, LabelRow
+
+pytest.importorskip("torch", reason="the heavy stack is not installed: pip install -c constraints.txt .[nemo]")
+
+TOLERANCE = 1e-5
+STEPS = 4
+COMMON = [
+    "model.global_batch_size=8",
+    "model.micro_batch_size=4",
+    f"trainer.rm.max_steps={STEPS}",
+    "trainer.rm.val_check_interval=2",
+    "exp_manager.create_tensorboard_logger=false",
+]
+SPLITS = {
+    "one": [],
+    "micro_1": ["model.micro_batch_size=1"],
+    "micro_8": ["model.micro_batch_size=8"],
+    "tp": ["trainer.devices=2", "model.tensor_model_parallel_size=2"],
+    "pp": ["trainer.devices=2", "model.pipeline_model_parallel_size=2"],
+    "dp": ["trainer.devices=2"],
+}
+
+
+def make_rows(count: int, seed: int) -> list[dict[str, Any]]:
+    """Label rows of 2 to 9 lines; a line is bad where it, or one before it, says so."""
+    rng, rows = random.Random(seed), []
+    for i in range(count):
+        bad_from = rng.choice([None, rng.randrange(9)])
+        lines = [f"x = {rng.randrange(9)}\n" for _ in range(rng.randint(2, 9))]
+        lines = [
+            line.replace("x", "y") if bad_from is not None and n >= bad_from else line for n, line in enumerate(lines)
+        ]
+        labels = tuple(-1.0 if "y" in line else 1.0 for line in lines)
+        kind = "correct" if -1.0 not in labels else "revised" if 1.0 in labels else "wrong"
+        text = "".join(lines)
+        row = LabelRow(f"p{i}", f"r{i}", "c", "do\n", text, split_lines(text), labels, kind, (), Cost(), 0, "g", "s")
+        rows.append(label_row_to_json(row))
+    return rows
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, tiny_policy_nemo: Path) -> Path:
+    """All runs, made by one process."""
+    folder = tmp_path_factory.mktemp("prm")
+    (folder / "data").mkdir()
+    for name, count, seed in (("train", 24, 1), ("validation", 9, 2)):
+        text = "".join(json.dumps(row) + "\n" for row in make_rows(count, seed))
+        (folder / "data" / f"{name}.jsonl").write_text(text)
+
+    def train(name: str, output: str, *overrides: str, **others: Any) -> Run:
+        ranks = 2 if "trainer.devices=2" in overrides else 1
+        policy = (
+            tiny_policy_nemo if name == "start" else folder / "start" / "prm.nemo"
+        )  # with a head: equal beginnings
+        given = [f"policy={policy}", f"data={folder / 'data'}", f"output={folder / output}"]
+        return Run(name, [*given, *COMMON, *overrides], ranks, **others)
+
+    def score(name: str, prm: str, *overrides: str) -> Run:
+        ranks = 2 if "trainer.devices=2" in overrides else 1
+        rows = str(folder / "data" / "validation.jsonl")
+        return Run(name, [f"checkpoint={folder / prm}", *overrides], ranks, score=rows)
+
+    runs = [
+        train("start", "start", "trainer.rm.max_steps=1", "model.optim.lr=1e-6"),
+        *(train(name, name, *overrides) for name, overrides in SPLITS.items()),
+        score("one_scores", "one/prm.nemo"),
+        score("tp_scores", "tp/prm.nemo", *SPLITS["tp"]),
+        score("tp_scores_at_1", "tp/prm.nemo"),
+        score("pp_scores", "pp/prm.nemo", *SPLITS["pp"]),
+        train("killed", "killed", kill_at=["killed/metrics.jsonl", '"step": 2']),
+        train("resumed", "killed"),
+        train("entropy", "entropy", "loss=cross_entropy"),
+        score("entropy_scores", "entropy/checkpoints/prm.nemo"),  # the last, which the report is of,
+    ]
+    driver = Path(__file__).with_name("prm_runs.py")
+    result = subprocess.run(
+        [sys.executable, str(driver), str(folder)],
+        input=json.dumps([asdict(run) for run in runs]),
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr[-5000:]
+    print(result.stdout)
+    return folder
+
+
+def losses(folder: Path, run: str) -> list[float]:
+    """Training losses by step; of a step that was run twice, the later."""
+    rows = [json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
+    found = {row["step"]: row["train/loss"] for row in rows if "train/loss" in row}
+    return [found[step] for step in sorted(found)]
+
+
+@pytest.mark.parametrize("split", list(SPLITS))
+def test_losses_do_not_depend_on_the_split(folder: Path, split: str) -> None:
+    assert len(losses(folder, split)) == STEPS
+    np.testing.assert_allclose(losses(folder, split), losses(folder, "one"), atol=TOLERANCE)
+    reports = [json.loads((folder / name / "validation.json").read_text()) for name in (split, "one")]
+    assert reports[0]["model"] == pytest.approx(reports[1]["model"], abs=TOLERANCE, nan_ok=True)
+
+
+def scores(folder: Path, run: str) -> list[float]:
+    return [score for row in json.loads((folder / f"{run}.json").read_text()) for score in row]
+
+
+@pytest.mark.parametrize("run", ["tp_scores", "tp_scores_at_1", "pp_scores"])
+def test_scores_do_not_depend_on_the_split(folder: Path, run: str) -> None:
+    np.testing.assert_allclose(scores(folder, run), scores(folder, "one_scores"), atol=TOLERANCE)
+    assert np.std(scores(folder, run)) > 0.01
+
+
+def test_a_killed_run_goes_on_as_if_nothing_had_been(folder: Path) -> None:
+    assert losses(folder, "killed") == losses(folder, "one")
+    reports = [json.loads((folder / name / "validation.json").read_text()) for name in ("killed", "one")]
+    assert reports[0] == reports[1]
+
+
+def test_scores_of_cross_entropy_are_on_the_scale_of_the_labels(folder: Path) -> None:
+    assert losses(folder, "entropy")[0] == pytest.approx(np.log(2), abs=0.2)
+    assert losses(folder, "entropy") != losses(folder, "one")
+    assert max(map(abs, scores(folder, "entropy_scores"))) < 1
+    mse = json.loads((folder / "entropy" / "validation.json").read_text())["model"]["mse"]
+    rows = [json.loads(line) for line in (folder / "data" / "validation.jsonl").read_text().splitlines()]
+    labels = [label for row in rows for label in row["labels"]]
+    assert np.mean((np.array(scores(folder, "entropy_scores")) - labels) ** 2) == pytest.approx(mse, abs=1e-5)
+
+
+def test_the_validation_is_reported_and_drawn(folder: Path) -> None:
+    report = json.loads((folder / "one" / "validation.json").read_text())
+    assert report["step"] == STEPS and report["model"]["responses"] == 9
+    assert set(report["by_class"]) <= {"correct", "revised", "wrong"} and report["best"]["step"] in (2, 4)
+    assert "<svg" in (folder / "one" / "reliability.svg").read_text()
+
+
+def test_little_is_padding(folder: Path) -> None:
+    rows = [json.loads(line) for line in (folder / "micro_1" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["train/padding_share"] for row in rows if "train/loss" in row] == [0.0] * STEPS
