@@ -23,10 +23,11 @@ from nemo_prm.megatron.checkpoint import has_reward_head, resolve_nemo
 def main(cfg: DictConfig) -> None:
     path = resolve_nemo(cfg.checkpoint)
     cfg.checkpoint = str(path)
-    if cfg.value_init not in ("full", "none"):
-        raise ConfigError(f"value_init must be full or none, got {cfg.value_init}")
-    if cfg.value_init == "full" and not has_reward_head(path):
-        raise ConfigError(f"value_init=full needs a PRM, but {path} has no scalar head; train one, or value_init=none")
+    if cfg.value_init not in ("full", "affine", "none"):
+        raise ConfigError(f"value_init must be full, affine or none, got {cfg.value_init}")
+    wants = "combined=true" if cfg.combined else f"value_init={cfg.value_init}"
+    if wants != "value_init=none" and not has_reward_head(path):
+        raise ConfigError(f"{wants} needs a PRM, but {path} has no scalar head; train one, or value_init=none")
     server = ServerConfig(**cfg.server)
     from nemo_prm.serving.triton import check_address
 

@@ -164,7 +164,12 @@ def constant_baseline(responses: Sequence[ScoredResponse]) -> list[ScoredRespons
 
 
 def outcome_baseline(responses: Sequence[ScoredResponse]) -> list[ScoredResponse]:
-    """Every line of a response scored with its outcome, +1 passed or -1 failed: a perfect outcome reward model."""
+    """Every line of a response scored as its last line is: the model as an outcome reward model, one score for all."""
+    return [response.with_scores(response.scores[-1:] * len(response.labels)) for response in responses]
+
+
+def perfect_outcome(responses: Sequence[ScoredResponse]) -> list[ScoredResponse]:
+    """Every line scored with the true outcome of its response, +1 passed or -1 failed: what tests tell."""
     return [
         response.with_scores([1.0 if response.response_class == "correct" else -1.0] * len(response.labels))
         for response in responses
@@ -172,11 +177,11 @@ def outcome_baseline(responses: Sequence[ScoredResponse]) -> list[ScoredResponse
 
 
 def validation_report(responses: Sequence[ScoredResponse]) -> dict[str, Any]:
-    """`measure` of the model and both baselines, over all responses and split; what validation.json holds.
+    """`measure` of the model and the baselines, over all responses and split; what validation.json holds.
 
     Returns:
-        model, constant, outcome_only: measures; by_class, by_length, by_difficulty: measures of the model by group;
-        reliability: the bins of the calibration error.
+        model, constant, outcome_only, perfect_outcome: measures; by_class, by_length, by_difficulty: measures of the
+        model by group; reliability: the bins of the calibration error.
     """
 
     def split(key: Callable[[ScoredResponse], str]) -> Mapping[str, Any]:
@@ -190,6 +195,7 @@ def validation_report(responses: Sequence[ScoredResponse]) -> dict[str, Any]:
         "model": measure(responses),
         "constant": measure(constant_baseline(responses)),
         "outcome_only": measure(outcome_baseline(responses)),
+        "perfect_outcome": measure(perfect_outcome(responses)),
         "by_class": split(lambda response: response.response_class),
         "by_length": split(lambda response: length_bucket(response.num_tokens)),
         "by_difficulty": split(lambda response: response.difficulty),

@@ -40,6 +40,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_prm.errors import CheckpointError
 from nemo_prm.megatron.checkpoint import check_nemo, has_reward_head
+from nemo_prm.megatron.head import reset_head
 from nemo_prm.metrics import MetricsLogger
 
 # keys that the host reads without a default, for checkpoints whose config is shorter than those of its examples
@@ -76,7 +77,7 @@ def load(cfg: DictConfig, algorithm: str, model_class: type, new_head: bool = Fa
         cfg: the host's config tree; `cfg.model` is merged over the config inside the checkpoint, in place.
         algorithm: the key of `cfg.trainer` with the algorithm's own settings ("rm", "ppo").
         model_class: what to load the checkpoint as.
-        new_head: leave the scalar head freshly initialised even where the checkpoint has one.
+        new_head: give the model a new scalar head even where the checkpoint has one; the seed is `model.seed`.
 
     Raises:
         CheckpointError: the path is no `.nemo` checkpoint.
@@ -94,6 +95,8 @@ def load(cfg: DictConfig, algorithm: str, model_class: type, new_head: bool = Fa
     model = load_from_nemo(
         model_class, cfg.model, trainer, strict=True, load_base_model_only=base_only, restore_path=path
     )
+    if base_only:
+        reset_head(model, cfg.model.get("seed", 1234))
     return Host(trainer, model, logger)
 
 

@@ -21,6 +21,7 @@ Shapes: B responses padded to S tokens; column t-1 of [B, S-1] belongs to the ac
 
 from __future__ import annotations
 
+import secrets
 import threading
 from concurrent.futures import Future
 from typing import Any, Callable, Sequence
@@ -38,7 +39,7 @@ from nemo_prm.megatron.vocabulary import decode_tokens, vocabulary_bytes
 from nemo_prm.ppo.servers import server_clients
 from nemo_prm.protocols import Verifier
 from nemo_prm.rewards.compose import compose_rewards
-from nemo_prm.serving.wire import PRM
+from nemo_prm.serving.wire import CRITIC_SAVE, CRITIC_TRAIN, PRM, REQUEST_ID
 from nemo_prm.types import Problem
 
 TOTALS = ("responses", "known", "passed", "lines", "line_rewards")
@@ -71,6 +72,8 @@ class Communicator(HTTPCommunicator):
     def send_data_to_server(self, server_name: str, data: dict[str, np.ndarray], batching: bool = True) -> Future[Any]:
         """Send at once; the future's error is a `ServerError`."""
         *_, client = self.connections[server_name]
+        if client.spec.name in (CRITIC_TRAIN.name, CRITIC_SAVE.name):  # sent again after a fault, not acted upon again
+            data = data | {REQUEST_ID: np.array([secrets.randbits(62)], dtype=np.int64)}
         return in_background(client.infer, data)
 
 

@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+import threading
+from collections import defaultdict
 from typing import Any, cast
 
 from nemo_prm.config import RewardClientConfig, SandboxConfig
@@ -28,6 +30,8 @@ def server_clients(cfg: Any) -> dict[str, ModelClient]:
         cfg: `remote_critic_rm` of `conf/train_ppo.yaml`.
     """
 
+    seen: dict[str, threading.Event] = defaultdict(threading.Event)  # by address
+
     def client(spec: ModelSpec, server: Any, script: str) -> ModelClient:
         config = RewardClientConfig(
             url=f"http://{server.ip}:{server.port}",
@@ -36,7 +40,7 @@ def server_clients(cfg: Any) -> dict[str, ModelClient]:
             connect_timeout_s=cfg.connect_timeout_s,
             reconnect_timeout_s=cfg.reconnect_timeout_s,
         )
-        return ModelClient(spec, config, ServerError, script)
+        return ModelClient(spec, config, ServerError, script, seen=seen[config.url])
 
     names = cfg.critic.name
     models = {names.train: CRITIC_TRAIN, names.infer: CRITIC_INFER, names.save: CRITIC_SAVE}

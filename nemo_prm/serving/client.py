@@ -44,9 +44,10 @@ class GenerationClient:
         self.name = f"nemo-prm-generation/{nemo_prm.__version__}"
         self.checkpoint = ""  # as the server names it; empty before its first answer
         self._config = config
-        self._client = ModelClient(GENERATION, config, GeneratorError, SCRIPT, RequestFailedError)
+        seen = threading.Event()
+        self._client = ModelClient(GENERATION, config, GeneratorError, SCRIPT, RequestFailedError, seen)
         patient = replace(config, timeout_s=config.load_timeout_s)
-        self._loader = ModelClient(GENERATION_LOAD, patient, GeneratorError, SCRIPT)
+        self._loader = ModelClient(GENERATION_LOAD, patient, GeneratorError, SCRIPT, seen=seen)
         self._lock = threading.Lock()  # several threads may ask
 
     def generate(

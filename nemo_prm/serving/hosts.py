@@ -60,14 +60,13 @@ class Hosts:
         """Prepare; connects to nothing yet.
 
         Args:
-            spec: the model to ask; it must be repeatable.
+            spec: the model to ask.
             config: addresses, token and time-outs.
             script: the script that starts such a server, for messages.
 
         Raises:
             ConfigError: an address that is none.
         """
-        assert spec.repeatable
         self._name, self._config, self._script = spec.name, config, script
         self._hosts = [
             _Host(ModelClient(spec, RewardClientConfig(url=url, token=config.token), ServerError, script))

@@ -51,6 +51,7 @@ class Op(IntEnum):
     STOP = 5
     IDLE = 6
     LOAD = 7
+    SCORE = 8
 
 
 Commands = Mapping[int, Callable[[], Any]]

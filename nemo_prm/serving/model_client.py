@@ -79,6 +79,7 @@ class ModelClient:
         error: type[NemoPrmError] = ServerError,
         script: str = "",
         failed: type[NemoPrmError] | None = None,
+        seen: threading.Event | None = None,
     ) -> None:
         """Prepare a client; connects to nothing yet.
 
@@ -88,6 +89,8 @@ class ModelClient:
             error: class of the last error.
             script: the script that starts this server, for the message.
             failed: class of the last error where the server is there, but failed on this request; default: `error`.
+            seen: shared by the clients of one server, and set once it has answered any of them: what is away then is
+                being restarted.
         """
         parts = urlsplit(config.url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -96,7 +99,7 @@ class ModelClient:
         self._address, self._path = parts.netloc, parts.path.rstrip("/")
         self._connection_class = HTTPSConnection if parts.scheme == "https" else HTTPConnection
         self._error, self._script, self._failed = error, script, failed or error
-        self._answered = False  # whether the server was there before
+        self._seen = seen or threading.Event()
         self._closed = threading.Event()
 
     def infer(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
@@ -111,12 +114,12 @@ class ModelClient:
         body, headers = self.encode(inputs)
         lost_since, delay, faults = None, 0.1, 0
         while True:
-            patience = self.config.reconnect_timeout_s if self._answered else self.config.connect_timeout_s
+            patience = self.config.reconnect_timeout_s if self._seen.is_set() else self.config.connect_timeout_s
             remaining = max(deadline - time.monotonic(), 0.1)
             advice = f"is it running ({self._script}), and is the url right?"
             try:
                 outputs = self.attempt(body, headers, remaining, min(patience, remaining))
-                self._answered = True
+                self._seen.set()
                 return outputs
             except HTTPFailure as error:
                 last: Exception = error
@@ -126,15 +129,11 @@ class ModelClient:
                 if error.refuses_request:
                     raise RequestError(cause) from error
                 faults += error.is_fault
-                if faults >= MAX_SERVER_FAULTS or (faults and not self.spec.repeatable):
+                if faults >= MAX_SERVER_FAULTS:
                     raise self._failed(self._words(start, cause, "see the server's log")) from error
             except (OSError, HTTPException) as error:  # refused, reset, closed, timed out
                 last, cause = error, describe(error)
-                if not self.spec.repeatable and not isinstance(error, ConnectionRefusedError):
-                    self._fail(
-                        start, cause, "it may have acted upon the request, which is therefore not sent again", last
-                    )
-                if self._answered and isinstance(error, TimeoutError):
+                if self._seen.is_set() and isinstance(error, TimeoutError):
                     advice = f"it is busy or stuck, or timeout_s = {self.config.timeout_s:g} is short"
             now = time.monotonic()
             lost_since = lost_since if lost_since is not None else now

@@ -16,7 +16,8 @@ Shapes: B sequences padded to S tokens; column t-1 of [B, S-1] belongs to token 
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Sequence
+from functools import partial
+from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 import torch
@@ -64,8 +65,14 @@ def join_requests(requests: Sequence[ScoreRequest], pad_id: int) -> Batch:
 class LineScorer:
     """Scores the lines of token sequences with a PRM; `score` runs on rank 0, `follow` on the others."""
 
-    def __init__(self, model: MegatronGPTPRM) -> None:
-        self.model, self.tokenizer = model, model.tokenizer
+    def __init__(self, model: Any, infer: Callable[..., NDArray[Any]], op: Op = Op.FORWARD) -> None:
+        """
+        Args:
+            model: gives tokenizer and config.
+            infer: scores float [B, S] of the host's inputs, which rank 0 has and the others lack; collective.
+            op: what tells the other ranks to `follow`.
+        """
+        self.model, self.tokenizer, self.infer, self.op = model, model.tokenizer, infer, op
         self.vocab_size, self.max_length = model.padded_vocab_size, model.cfg.encoder_seq_length
         self.pieces = vocabulary_bytes(self.tokenizer, self.vocab_size)
         self.table = newline_table(self.pieces, device=torch.cuda.current_device())
@@ -103,21 +110,21 @@ class LineScorer:
     def score(self, requests: Sequence[ScoreRequest]) -> list[dict[str, NDArray[Any]]]:
         """Score a batch of requests in one pass; collective, the other ranks run `follow`."""
         batch = join_requests(requests, self.tokenizer.eos_id)
-        announce(Op.FORWARD)
+        announce(self.op)
         multiple = calculate_inference_batch_padding_multiple(
             batch.tokens.size(0), self.model.forward_micro_batch_size
         )
         inputs, extra, _ = pad_batch_and_strip_sequence(
             batch.tokens, batch.total_lengths.unsqueeze(1), pad_to_multiple=multiple
         )
-        scores = torch.from_numpy(run_distributed_inference(inputs=inputs, infer_fn=self.model.infer))
+        scores = torch.from_numpy(self.infer(inputs))
         scores_BS = scores[: scores.size(0) - extra].to(self.table.has_newline_V.device)
         rewards = normalise_line_scores(scores_BS, self.ends(batch).to(scores_BS.device))
         return self._split(requests, *(tensor.cpu().numpy() for tensor in rewards))
 
     def follow(self) -> None:
         """What the ranks other than 0 do while rank 0 scores."""
-        run_distributed_inference(infer_fn=self.model.infer)
+        self.infer()
 
     def ends(self, batch: Batch) -> torch.Tensor:
         """bool [B, S], True at line ends; where the response fences its code, only lines inside the fence count."""
@@ -162,6 +169,20 @@ def _fit(array: NDArray[np.float32], width: int, fill: float) -> NDArray[np.floa
     return np.pad(cut, ((0, 0), (0, width - cut.shape[1])), constant_values=fill)
 
 
+def served_prm(scorer: LineScorer, max_batch: int, batch_delay_us: int, max_queue: int) -> ServedModel:
+    """The `prm` model, for `serve`."""
+    warm_up = {"prompts": encode_text(["a"]), "responses": encode_text(["b\n"])}
+    return ServedModel(
+        PRM,
+        scorer.score,
+        scorer.read,
+        warm_up,
+        max_batch=max_batch,
+        batch_delay_us=batch_delay_us,
+        max_queue=max_queue,
+    )
+
+
 def serve_reward(cfg: DictConfig, server: ServerConfig) -> None:
     """Load the PRM and serve it until SIGTERM; collective.
 
@@ -174,15 +195,6 @@ def serve_reward(cfg: DictConfig, server: ServerConfig) -> None:
     loaded.model.freeze()
     loaded.model.cuda()
     loaded.model.prepare_for_inference()
-    scorer = LineScorer(loaded.model)
-    warm_up = {"prompts": encode_text(["a"]), "responses": encode_text(["b\n"])}
-    model = ServedModel(
-        PRM,
-        scorer.score,
-        scorer.read,
-        warm_up,
-        max_batch=cfg.max_batch,
-        batch_delay_us=cfg.batch_delay_us,
-        max_queue=cfg.max_queue,
-    )
+    scorer = LineScorer(loaded.model, partial(run_distributed_inference, infer_fn=loaded.model.infer))
+    model = served_prm(scorer, cfg.max_batch, cfg.batch_delay_us, cfg.max_queue)
     serve([model], server, {Op.FORWARD: scorer.follow})

@@ -46,12 +46,11 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """A served model: its name and its tensors."""
+    """A served model: its name and its tensors. A request may come twice: a client repeats what gets no answer."""
 
     name: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    repeatable: bool = True  # whether a client may send a request again that may have been acted upon
 
 
 GENERATION = ModelSpec(
@@ -125,6 +124,7 @@ CRITIC_INFER = ModelSpec(
     ),
     outputs=(TensorSpec("values", np.float32, (-1,)),),  # [B, S]
 )
+REQUEST_ID = "request_id"  # a request that comes again under its id is answered as before, and not acted upon again
 CRITIC_TRAIN = ModelSpec(  # no batch dimension: one request is one PPO step
     "critic_train",
     inputs=(
@@ -132,12 +132,14 @@ CRITIC_TRAIN = ModelSpec(  # no batch dimension: one request is one PPO step
         TensorSpec("returns", np.float32, (-1, -1)),  # [B, S-1]
         TensorSpec("prev_values", np.float32, (-1, -1)),  # [B, S-1]
         TensorSpec("mask", np.float32, (-1, -1)),  # [B, S-1], 1 = counted
+        TensorSpec(REQUEST_ID, np.int64, optional=True),
     ),
     outputs=(TensorSpec("loss_mean", np.float32),),
-    repeatable=False,  # the critic would take the step's gradient twice
 )
 CRITIC_SAVE = ModelSpec(
-    "critic_save", inputs=(TensorSpec("dummy_var", np.int64),), outputs=(TensorSpec("status", np.int64),)
+    "critic_save",
+    inputs=(TensorSpec("dummy_var", np.int64), TensorSpec(REQUEST_ID, np.int64, optional=True)),
+    outputs=(TensorSpec("status", np.int64),),
 )
 
 

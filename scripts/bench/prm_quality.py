@@ -9,38 +9,82 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""How well does a PRM know good lines from bad ones? Scores a label store that it was not trained on.
+"""How well a PRM scores the lines of labelled responses.
 
     python scripts/bench/prm_quality.py PRM.nemo labels.jsonl
 
-Prints the mean squared error, that of the best constant, and the area under the ROC curve of line scores (labels +1
-against -1; neutral lines left out): over all lines; of the line number alone, as a baseline (early lines are good more
-often); and within a line number (mean over the first eight), which the line number cannot help with.
+Prints the measures of `nemo_prm.evaluation.step_metrics` for the PRM and its baselines: the best constant; "outcome
+only", one score for all lines, the PRM's of the last; a perfect outcome, which scores all lines with the tests'
+verdict; and the number of the line (early lines are good more often). The last line is the area under the ROC curve
+within a line number (mean over the first eight), which the line number cannot help with.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 from collections import defaultdict
 from pathlib import Path
-from typing import Sequence
 
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from nemo_prm.data.manifest import read_labels
+from nemo_prm.evaluation.step_metrics import (
+    ScoredResponse,
+    area_under_roc,
+    measure,
+    validation_report,
+)
 from nemo_prm.megatron import compat
 from nemo_prm.megatron.checkpoint import check_nemo
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 LINES = 8
+SHOWN = ("mse", "auc", "accuracy", "first_error_f1", "accuracy_on_correct", "accuracy_on_erroneous", "ece")
 
 
-def area_under_roc(good: Sequence[float], bad: Sequence[float]) -> float:
-    """Chance that a good line scores above a bad one; NaN without either."""
-    if not good or not bad:
-        return float("nan")
-    return sum((g > b) + 0.5 * (g == b) for g in good for b in bad) / (len(good) * len(bad))
+def score(prm: Path, labels: Path) -> list[ScoredResponse]:
+    """Score the responses that fit into the model's context."""
+    check_nemo(prm)
+    rows = read_labels(labels)
+    compat.apply()
+    from nemo_prm.megatron import host
+    from nemo_prm.megatron.prm import MegatronGPTPRM
+    from nemo_prm.megatron.prm_dataset import PRMDataset
+    from nemo_prm.megatron.prm_validation import score_dataset
+
+    OmegaConf.register_new_resolver("multiply", lambda x, y: x * y, replace=True)
+    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
+        cfg = compose("serve_reward", [f"checkpoint={prm.resolve()}"])
+    loaded = host.load(cfg, "rm", MegatronGPTPRM)
+    host.initialise(loaded, cfg)
+    loaded.model.prepare_for_inference()
+    return score_dataset(loaded.model, PRMDataset(rows, loaded.model.tokenizer, cfg.model.encoder_seq_length))
+
+
+def line_number_baseline(responses: list[ScoredResponse]) -> list[ScoredResponse]:
+    """Every line scored with the mean label of the lines of its number, which only the labels to be told know."""
+    by_number: dict[int, list[float]] = defaultdict(list)
+    for response in responses:
+        for number, label in enumerate(response.labels):
+            by_number[number] += [label] if label else []
+    means = {number: sum(labels) / len(labels) for number, labels in by_number.items() if labels}
+    return [
+        response.with_scores(means.get(number, 0.0) for number in range(len(response.labels)))
+        for response in responses
+    ]
+
+
+def within_line_numbers(responses: list[ScoredResponse]) -> float:
+    """Mean over line numbers of the area under the ROC curve of their lines."""
+    lines: dict[int, list[tuple[float, float]]] = defaultdict(list)
+    for response in responses:
+        for number, line in enumerate(zip(response.scores, response.labels)):
+            lines[number] += [line] if line[1] else []
+    areas = [area_under_roc([s for s, _ in lines[n]], [label > 0 for _, label in lines[n]]) for n in range(LINES)]
+    known = [area for area in areas if not math.isnan(area)]
+    return sum(known) / len(known) if known else math.nan
 
 
 def main() -> None:
@@ -48,45 +92,21 @@ def main() -> None:
     parser.add_argument("prm", type=Path)
     parser.add_argument("labels", type=Path)
     arguments = parser.parse_args()
-    check_nemo(arguments.prm)
-    rows = read_labels(arguments.labels)
-
-    compat.apply()
-    import torch
-
-    from nemo_prm.megatron import host
-    from nemo_prm.megatron.losses import IGNORE
-    from nemo_prm.megatron.prm import MegatronGPTPRM
-    from nemo_prm.megatron.prm_dataset import PRMDataset
-
-    OmegaConf.register_new_resolver("multiply", lambda x, y: x * y, replace=True)
-    with initialize_config_dir(str(CONF_DIR), version_base="1.3"):
-        cfg = compose("serve_reward", [f"checkpoint={arguments.prm.resolve()}"])
-    loaded = host.load(cfg, "rm", MegatronGPTPRM)
-    host.initialise(loaded, cfg)
-    loaded.model.prepare_for_inference()
-
-    lines: list[tuple[int, float, float]] = []  # number of the line, score, label
-    with torch.no_grad():
-        dataset = PRMDataset(rows, loaded.model.tokenizer, cfg.model.encoder_seq_length)
-        for tokens, labels in dataset.items:
-            scores = loaded.model.infer((torch.tensor([tokens]), torch.tensor([len(tokens)])))[0].tolist()
-            ends = [position for position, label in enumerate(labels) if label != IGNORE]
-            lines += [(n, scores[p], labels[p]) for n, p in enumerate(ends) if labels[p] != 0]
-
-    mean = sum(label for *_, label in lines) / len(lines)
-    by_line: dict[int, tuple[list[float], list[float]]] = defaultdict(lambda: ([], []))
-    for number, score, label in lines:
-        by_line[number][label < 0].append(score)
-    within = [area_under_roc(*by_line[n]) for n in range(LINES) if all(by_line[n])]
-    print(f"responses                  {len(dataset)}, lines {len(lines)}")
-    print(f"mean squared error         {sum((s - label) ** 2 for _, s, label in lines) / len(lines):.3f}")
-    print(f"  of the best constant     {sum((mean - label) ** 2 for *_, label in lines) / len(lines):.3f}")
-    good, bad = ([s for _, s, label in lines if (label > 0) is wanted] for wanted in (True, False))
-    print(f"AUC of line scores         {area_under_roc(good, bad):.3f}")
-    good, bad = ([-n for n, _, label in lines if (label > 0) is wanted] for wanted in (True, False))
-    print(f"  of the line number alone {area_under_roc(good, bad):.3f}")
-    print(f"  within a line number     {sum(within) / len(within) if within else float('nan'):.3f}")
+    responses = score(arguments.prm, arguments.labels)
+    report = validation_report(responses)
+    rows = {"PRM": report["model"]}
+    rows |= {name.replace("_", " "): report[name] for name in ("constant", "outcome_only", "perfect_outcome")}
+    rows["line number"] = measure(line_number_baseline(responses))
+    for group in ("by_class", "by_length", "by_difficulty"):
+        rows |= {f"PRM, {group.removeprefix('by_')} {name}": found for name, found in report[group].items()}
+    print(f"{len(responses)} responses, {rows['PRM']['lines']} lines\n")
+    print(
+        f"| | responses | {' | '.join(name.replace('_', ' ') for name in SHOWN)} |\n|---|{'---|' * (len(SHOWN) + 1)}"
+    )
+    for name, found in rows.items():
+        numbers = ["-" if math.isnan(found[key]) else f"{found[key]:.3f}" for key in SHOWN]
+        print(f"| {name} | {found['responses']} | {' | '.join(numbers)} |")
+    print(f"\nAUC within a line number: {within_line_numbers(responses):.3f}")
 
 
 if __name__ == "__main__":

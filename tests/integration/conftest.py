@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -21,6 +22,11 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+HAND_PROBLEM = {
+    "problem_id": "one",
+    "prompt": "#c\n",
+    "tests": [{"kind": "stdio", "stdin": "", "stdout": "1\n"}],
+}
 
 
 @pytest.fixture(scope="session")
@@ -41,3 +47,16 @@ def tiny_policy_nemo(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert made.returncode == 0 and path.is_file(), made.stderr[-3000:]
     return path
+
+
+@pytest.fixture(scope="session")
+def hand_rollout_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with policy.nemo, prm.nemo and critic.nemo of known outputs, and problems.jsonl: `hand_rollout.py`."""
+    folder = tmp_path_factory.mktemp("hand_rollout")
+    driver = Path(__file__).with_name("hand_rollout.py")
+    made = subprocess.run(
+        [sys.executable, str(driver), "craft", str(folder)], capture_output=True, text=True, timeout=180
+    )
+    assert made.returncode == 0, made.stderr[-3000:]
+    (folder / "problems.jsonl").write_text(json.dumps(HAND_PROBLEM) + "\n")
+    return folder

@@ -12,7 +12,8 @@
 """The parts of `test_hand_rollout.py` that need a process of their own, with NeMo and its patches.
 
     python hand_rollout.py craft FOLDER             policy.nemo, prm.nemo and critic.nemo with known outputs
-    python hand_rollout.py train FOLDER PRM CRITIC  three PPO steps against the servers on these ports; prints the data
+    python hand_rollout.py train FOLDER PRM CRITIC RUN  three PPO steps against the servers on these ports, to the
+                                                    folder RUN; prints the data
 
 In the second step the verifier fails on the first response, in the third on both.
 
@@ -108,7 +109,7 @@ def craft(folder: Path) -> None:
         scorer.save_to(str(folder / f"{name}.nemo"))
 
 
-def train(folder: Path, prm_port: str, critic_port: str) -> None:
+def train(folder: Path, prm_port: str, critic_port: str, run: str) -> None:
     compat.apply()
     import torch
 
@@ -166,7 +167,7 @@ def train(folder: Path, prm_port: str, critic_port: str) -> None:
         "train_ppo",
         f"policy={folder / 'policy.nemo'}",
         f"problems={folder / 'problems.jsonl'}",
-        f"output={folder / 'rl'}",
+        f"output={folder / run}",
         f"reward.port={prm_port}",
         f"critic.port={critic_port}",
         "trainer.ppo.max_steps=3",

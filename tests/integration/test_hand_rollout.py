@@ -43,11 +43,6 @@ from nemo_prm.serving.client import RewardClient
 pytest.importorskip("torch", reason="the heavy stack is not installed: pip install -c constraints.txt .[nemo]")
 
 DRIVER = Path(__file__).with_name("hand_rollout.py")
-PROBLEM = {
-    "problem_id": "one",
-    "prompt": "#c\n",
-    "tests": [{"kind": "stdio", "stdin": "", "stdout": "1\n"}],
-}
 # the first response token is at position 2 (two prompt tokens), so its action is column 1
 FAILED_ADVANTAGES = [-0.0213682, -0.0224928, -0.0938521, -0.0987917, -0.1741667, -0.1833333]
 PASSED_ADVANTAGES = [0.83125, 0.875, 0.9]
@@ -60,28 +55,20 @@ def run(*arguments: str, timeout_s: float = 180) -> str:
 
 
 @pytest.fixture(scope="module")
-def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("hand_rollout")
-    run(str(DRIVER), "craft", str(folder))
-    (folder / "problems.jsonl").write_text(json.dumps(PROBLEM) + "\n")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def ports(models: Path) -> Iterator[tuple[int, int]]:
+def ports(hand_rollout_models: Path) -> Iterator[tuple[int, int]]:
     """The reward server and the critic server, started side by side."""
     commands = {
-        "serve_reward": [f"checkpoint={models / 'prm.nemo'}"],
+        "serve_reward": [f"checkpoint={hand_rollout_models / 'prm.nemo'}"],
         "serve_critic": [
-            f"checkpoint={models / 'critic.nemo'}",
-            f"output={models / 'critic'}",
+            f"checkpoint={hand_rollout_models / 'critic.nemo'}",
+            f"output={hand_rollout_models / 'critic'}",
             "model.micro_batch_size=1",
             "model.global_batch_size=2",
         ],
     }
     with ThreadPoolExecutor() as pool, ExitStack() as stack:
         starting = [
-            pool.submit(Server, models / f"{name}.log", f"scripts/{name}.py", "server.port=0", *arguments)
+            pool.submit(Server, hand_rollout_models / f"{name}.log", f"scripts/{name}.py", "server.port=0", *arguments)
             for name, arguments in commands.items()
         ]
         servers = [stack.enter_context(future.result()) for future in starting]
@@ -97,9 +84,9 @@ def test_the_reward_server_pays_every_line_once(ports: tuple[int, int]) -> None:
 
 
 @pytest.fixture(scope="module")
-def steps(models: Path, ports: tuple[int, int]) -> list[dict[str, Any]]:
+def steps(hand_rollout_models: Path, ports: tuple[int, int]) -> list[dict[str, Any]]:
     """The data of three PPO steps; in the second one verdict is unknown, in the third both are."""
-    output = run(str(DRIVER), "train", str(models), *map(str, ports))
+    output = run(str(DRIVER), "train", str(hand_rollout_models), *map(str, ports), "rl")
     assert "FINITE True" in output
     return [json.loads(line.removeprefix("RECORDED ")) for line in output.splitlines() if line.startswith("RECORDED ")]
 

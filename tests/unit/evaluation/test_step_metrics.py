@@ -89,9 +89,12 @@ def test_baselines() -> None:
     # the mean label is 0: nothing is flagged, and every line that is bad is called good
     assert report["constant"]["first_error_f1"] == 0 and report["constant"]["auc"] == 0.5
     assert report["constant"]["accuracy"] == 0.5
-    # +1 for all of the correct response, -1 for all of the others: one good line among five is missed
+    # +1 for all of the correct response, -1 for all of the others: one good line among six is missed
+    assert report["perfect_outcome"]["accuracy"] == pytest.approx(5 / 6)
+    assert report["perfect_outcome"]["accuracy_on_erroneous"] == 0.5
+    # 0.8, -0.2 and -0.3 for all lines: the same verdicts here
     assert report["outcome_only"]["accuracy"] == pytest.approx(5 / 6)
-    assert report["outcome_only"]["accuracy_on_erroneous"] == 0.5
+    assert report["outcome_only"]["mse"] == pytest.approx((2 * 0.2**2 + 1.2**2 + 0.8**2 + 2 * 0.7**2) / 6)
     assert list(report["by_class"]) == ["correct", "revised", "wrong"]
     assert {name: found["responses"] for name, found in report["by_length"].items()} == {
         "000-050": 1,

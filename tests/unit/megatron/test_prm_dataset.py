@@ -22,7 +22,7 @@ torch = pytest.importorskip("torch", reason="the heavy stack is not installed: p
 pytest.importorskip("nemo", reason="the heavy stack is not installed: pip install -c constraints.txt .[nemo]")
 
 from nemo_prm.data.steps import split_lines  # noqa: E402
-from nemo_prm.megatron.losses import IGNORE, masked_mse  # noqa: E402
+from nemo_prm.megatron.losses import IGNORE, masked_cross_entropy, masked_mse, to_scores  # noqa: E402
 from nemo_prm.megatron.prm_dataset import PRMDataset, collate_prm  # noqa: E402
 from nemo_prm.types import Cost, LabelRow  # noqa: E402
 
@@ -103,3 +103,17 @@ def test_a_batch_without_labels_has_loss_and_gradient_zero() -> None:
     loss = masked_mse(scores, torch.full((1, 3), IGNORE), num_labels=1)
     loss.backward()
     assert loss.item() == 0 and not scores.grad.any()
+
+
+def test_cross_entropy_by_hand() -> None:
+    logits, labels = torch.tensor([[0.5, 2.0, -1.0, 9.0]]), torch.tensor([[1.0, -1.0, 0.5, IGNORE]])
+    chance = torch.sigmoid(logits[0])
+    terms = [-chance[0].log(), -(1 - chance[1]).log(), -0.75 * chance[2].log() - 0.25 * (1 - chance[2]).log()]
+    assert masked_cross_entropy(logits, labels, 3.0).item() == pytest.approx(sum(terms).item() / 3)
+    assert masked_cross_entropy(logits, torch.full((1, 4), IGNORE), 1.0).item() == 0
+
+
+def test_scores_are_on_the_scale_of_the_labels() -> None:
+    outputs = torch.tensor([-3.0, 0.0, 1.0])
+    assert torch.equal(to_scores(outputs, "mse"), outputs)
+    torch.testing.assert_close(to_scores(outputs, "cross_entropy"), 2 * torch.sigmoid(outputs) - 1)

@@ -1,0 +1,147 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A critic that shares a server with the PRM it starts from; its outputs are known: see `hand_rollout.py`.
+
+The PRM scores 0.8 at a newline, -2 at EOS and 0.3 elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, Iterator
+
+import numpy as np
+import pytest
+import sentencepiece
+from servers import Server
+
+from nemo_prm.config import RewardClientConfig
+from nemo_prm.errors import ServerError
+from nemo_prm.processes import free_ports
+from nemo_prm.serving.client import RewardClient
+from nemo_prm.serving.model_client import ModelClient
+from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_SAVE, CRITIC_TRAIN, REQUEST_ID, ModelSpec
+
+pytest.importorskip("torch", reason="the heavy stack is not installed: pip install -c constraints.txt .[nemo]")
+
+DRIVER = Path(__file__).with_name("hand_rollout.py")
+TEXT = "#c\nx=1\nprint(2)\n"
+SCORES = [0.3, 0.8, 0.3, 0.8, 0.3, 0.8, -2.0]
+
+
+def start(folder: Path, output: str, value_init: str, port: int = 0) -> Server:
+    return Server(
+        folder / f"{output}.log",
+        "scripts/serve_critic.py",
+        f"checkpoint={folder / 'prm.nemo'}",
+        f"output={folder / output}",
+        f"value_init={value_init}",
+        "combined=true",
+        "model.optim.sched.warmup_steps=0",
+        "model.micro_batch_size=1",
+        "model.global_batch_size=2",
+        f"server.port={port}",
+    )
+
+
+@pytest.fixture(scope="module")
+def server(hand_rollout_models: Path) -> Iterator[Server]:
+    with start(hand_rollout_models, "combined", "affine") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def tokens(hand_rollout_models: Path) -> np.ndarray:
+    model = sentencepiece.SentencePieceProcessor(model_file=str(hand_rollout_models / "tokenizer.model"))
+    return np.array([model.encode(TEXT) + [model.eos_id()]] * 2)
+
+
+def ask(server: Server, spec: ModelSpec, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+    client = ModelClient(spec, RewardClientConfig(url=server.url), ServerError, "scripts/serve_critic.py")
+    return client.infer(inputs)
+
+
+def values(server: Server, tokens: np.ndarray) -> np.ndarray:
+    lengths = np.full((len(tokens), 1), tokens.shape[1])
+    return ask(server, CRITIC_INFER, tokens=tokens, sequence_lengths=lengths)["values"]
+
+
+def line_scores(server: Server) -> list[list[float]]:
+    with RewardClient(RewardClientConfig(url=server.url)) as client:
+        return client.score_steps(["#c\n"], ["x=1\nprint(2)\n#c"])
+
+
+def train(server: Server, tokens: np.ndarray, request_id: int) -> dict[str, np.ndarray]:
+    before = values(server, tokens)[:, :-1]
+    data = {"returns": np.ones_like(before), "prev_values": before, "mask": np.ones_like(before)}
+    arrays = {name: array.astype(np.float32) for name, array in data.items()}
+    return ask(server, CRITIC_TRAIN, tokens=tokens, **arrays, **{REQUEST_ID: np.array([request_id])})
+
+
+def test_the_value_begins_as_a_chance_and_stays_apart_from_the_score(server: Server, tokens: np.ndarray) -> None:
+    assert tokens.shape[1] == len(SCORES)
+    chances = (np.array(SCORES) + 1) / 2
+    np.testing.assert_allclose(values(server, tokens), [chances] * 2, atol=1e-5)
+    for _ in range(2):  # the weights take turns
+        np.testing.assert_allclose(line_scores(server), [[0.8, 0.8, -2.0]], atol=1e-5)
+        np.testing.assert_allclose(values(server, tokens), [chances] * 2, atol=1e-5)
+
+
+def test_a_training_request_that_comes_twice_trains_once(server: Server, tokens: np.ndarray) -> None:
+    before = values(server, tokens)
+    loss = train(server, tokens, 7)["loss_mean"]
+    once = values(server, tokens)
+    assert np.abs(once - before).max() > 1e-4
+    assert train(server, tokens, 7)["loss_mean"] == loss
+    np.testing.assert_array_equal(values(server, tokens), once)
+    np.testing.assert_allclose(line_scores(server), [[0.8, 0.8, -2.0]], atol=1e-5)  # the PRM has learned nothing
+    assert train(server, tokens, 8)["loss_mean"] != loss
+
+
+def test_a_killed_critic_goes_on_from_what_it_saved(
+    server: Server, tokens: np.ndarray, hand_rollout_models: Path
+) -> None:
+    line_scores(server)  # the PRM's weights are on the device when the critic is to be saved
+    ask(server, CRITIC_SAVE, dummy_var=np.array([0]))
+    saved = values(server, tokens)
+    train(server, tokens, 9)
+    server.stop(signal.SIGKILL)
+    with start(hand_rollout_models, "combined", "affine") as again:
+        np.testing.assert_allclose(values(again, tokens), saved, atol=1e-6)
+        np.testing.assert_allclose(line_scores(again), [[0.8, 0.8, -2.0]], atol=1e-5)
+
+
+def test_ppo_outlives_a_server_that_is_killed_and_restarted(hand_rollout_models: Path) -> None:
+    [port] = free_ports(1)
+    command = [sys.executable, str(DRIVER), "train", str(hand_rollout_models), str(port), str(port), "rl_killed"]
+    server = start(hand_rollout_models, "critic_killed", "full", port)
+    with server, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ppo:
+        assert ppo.stdout is not None
+        steps: list[dict[str, Any]] = []
+        for line in ppo.stdout:
+            if not line.startswith("RECORDED "):
+                continue
+            steps.append(json.loads(line.removeprefix("RECORDED ")))
+            if len(steps) == 1:
+                server.stop(signal.SIGKILL)
+                assert server.all_gone()
+                again = start(hand_rollout_models, "critic_killed", "full", port)
+        again.end()
+        assert ppo.wait(60) == 0, ppo.stderr.read()[-3000:] if ppo.stderr else ""
+    assert len(steps) == 3
+    # the failed response's values are the PRM's scores, one position before the token that is scored
+    row = max(steps[0]["values"], key=lambda row: sum(map(abs, row)))
+    assert pytest.approx(max(row), abs=1e-4) == 0.8
