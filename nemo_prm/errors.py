@@ -63,6 +63,10 @@ class ServerError(NemoPrmError):
     """A server could not start (port taken, missing library) or a reward, critic or verifier server is lost."""
 
 
+class RuleError(NemoPrmError):
+    """A rule on its metrics has stopped a training run; nothing is lost."""
+
+
 class StageError(NemoPrmError):
     """A stage of a longer job failed; names the stage, its log file and the last lines of it."""
 

@@ -39,10 +39,9 @@ from nemo_prm.megatron.vocabulary import decode_tokens, vocabulary_bytes
 from nemo_prm.ppo.servers import server_clients
 from nemo_prm.protocols import Verifier
 from nemo_prm.rewards.compose import compose_rewards
+from nemo_prm.rewards.monitors import Rollout
 from nemo_prm.serving.wire import CRITIC_SAVE, CRITIC_TRAIN, PRM, REQUEST_ID
 from nemo_prm.types import Problem
-
-TOTALS = ("responses", "known", "passed", "lines", "line_rewards")
 
 
 def in_background(function: Callable[..., Any], *args: Any) -> Future[Any]:
@@ -91,7 +90,8 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
         self.problems, self.tokenizer, self.verifier = problems, tokenizer, verifier
         self.pieces = vocabulary_bytes(tokenizer, tokenizer.vocab_size)
         self.training: Future[Any] | None = None
-        self.totals = dict.fromkeys(TOTALS, 0.0)
+        self.rollouts: list[Rollout] = []
+        self.lambda_scale = 1.0  # of both lambdas; rules may lower it
         super().__init__(cfg)
 
     def __post_init__(self) -> None:
@@ -150,7 +150,7 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
             total_lengths.tolist(),
             rollout_batch["problem_index"].tolist(),
         )
-        return DenseRewardFuture(self, prm_future, critic_future, verdicts, total_lengths, tokens.size(1))
+        return DenseRewardFuture(self, prm_future, critic_future, verdicts, rollout_batch)
 
     def verify(
         self, tokens: list[list[int]], prompt_lengths: list[int], total_lengths: list[int], problem_index: list[int]
@@ -159,14 +159,18 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
         jobs = []
         for row, prompt, total, index in zip(tokens, prompt_lengths, total_lengths, problem_index):
             problem = self.problems[index]
-            jobs.append((problem, make_program(problem, decode_tokens(self.pieces, row[prompt:total]))))
+            jobs.append((problem, make_program(problem, self.response(row[prompt:total]))))
         verdicts = self.verifier.verify_many(jobs)
         return [float("nan") if verdict.status == "infra_error" else float(verdict.passed) for verdict in verdicts]
 
-    def take_totals(self) -> dict[str, float]:
-        """Sums since the last call: responses, known, passed, lines, line_rewards; of this data-parallel rank."""
-        totals, self.totals = self.totals, dict.fromkeys(TOTALS, 0.0)
-        return totals
+    def response(self, tokens: Sequence[int]) -> str:
+        """The text of response tokens."""
+        return decode_tokens(self.pieces, tokens)
+
+    def take_rollouts(self) -> list[Rollout]:
+        """The responses since the last call, of this data-parallel rank."""
+        rollouts, self.rollouts = self.rollouts, []
+        return rollouts
 
     def close(self) -> None:
         """Stop waiting for the servers."""
@@ -182,12 +186,11 @@ class DenseRewardFuture(FutureResult):
         prm_future: Future[Any] | None,
         critic_future: Future[Any] | None,
         verdicts: Future[list[float]] | None,
-        total_lengths: torch.Tensor,
-        sequence_length: int,
+        rollout_batch: dict[str, torch.Tensor],
     ) -> None:
         self.client = client
         self.prm_future, self.critic_future, self.verdicts = prm_future, critic_future, verdicts
-        self.total_lengths, self.sequence_length = total_lengths, sequence_length
+        self.rollout_batch = rollout_batch
 
     def result(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Wait; collective over the model-parallel group.
@@ -195,21 +198,37 @@ class DenseRewardFuture(FutureResult):
         Returns:
             rewards float32 [B, S-1], rows of unknown outcome NaN; values float32 [B, S-1].
         """
-        cfg, columns = self.client.cfg, self.sequence_length - 1
+        cfg, columns = self.client.cfg, self.rollout_batch["response_tokens"].size(1) - 1
         values = get_future_result(self.critic_future, "values")[:, :columns].contiguous()
         outcomes = None if self.verdicts is None else torch.tensor(self.verdicts.result()).unsqueeze(1).cuda()
         outcomes = broadcast_2d_tensor_within_mp(outcomes).flatten()
-        line_rewards, num_lines = torch.zeros_like(values), torch.zeros_like(outcomes)
+        line_rewards, line_scores = torch.zeros_like(values), None
         if cfg.dense_reward:
-            line_rewards, num_lines = get_future_result(self.prm_future, "line_rewards", "num_lines")
+            line_rewards, line_scores = get_future_result(self.prm_future, "line_rewards", "line_scores")
             line_rewards = line_rewards[:, :columns].contiguous()
+        scale = self.client.lambda_scale
         rewards = compose_rewards(
-            outcomes, line_rewards, self.total_lengths.to(values.device), cfg.lambda_failed, cfg.lambda_passed
+            outcomes,
+            line_rewards,
+            self.rollout_batch["response_lengths"].to(values.device),
+            cfg.lambda_failed * scale,
+            cfg.lambda_passed * scale,
         )
-        totals = self.client.totals
-        totals["responses"] += outcomes.numel()
-        totals["known"] += int((~outcomes.isnan()).sum())
-        totals["passed"] += int((outcomes == 1).sum())
-        totals["lines"] += int(num_lines.sum())
-        totals["line_rewards"] += float(line_rewards.sum())
+        self._keep(outcomes.tolist(), line_rewards, line_scores)
         return rewards, values
+
+    def _keep(self, outcomes: list[float], line_rewards: torch.Tensor, line_scores: torch.Tensor | None) -> None:
+        """Leave the responses with the client, for the step's metrics."""
+        names = ("response_tokens", "prompt_lengths", "response_lengths", "problem_index")
+        rows = zip(*(self.rollout_batch[name].tolist() for name in names))
+        for row, (tokens, prompt, total, index) in enumerate(rows):
+            scored: dict[str, Any] = {}
+            if line_scores is not None:
+                scores = line_scores[row]
+                scored["line_scores"] = tuple(scores[~scores.isnan()].tolist())
+                scored["line_rewards"] = float(line_rewards[row].sum())
+            problem = self.client.problems[index]
+            text = self.client.response(tokens[prompt:total])
+            self.client.rollouts.append(
+                Rollout(problem.problem_id, problem.language, text, total - prompt, outcomes[row], **scored)
+            )

@@ -27,13 +27,14 @@ from nemo_aligner.utils.utils import retrieve_model_state_dict_in_cpu
 from omegaconf import DictConfig
 
 from nemo_prm.data.problems import load_problems
-from nemo_prm.errors import ConfigError
+from nemo_prm.errors import ConfigError, RuleError
 from nemo_prm.megatron import host
 from nemo_prm.ppo.actor import ProblemActor
 from nemo_prm.ppo.client import DenseRewardClient
 from nemo_prm.ppo.prompts import ProblemPrompts, collate_prompts
 from nemo_prm.ppo.servers import sandbox_config
-from nemo_prm.ppo.trainer import DensePPOTrainer
+from nemo_prm.ppo.trainer import DensePPOTrainer, StoppableTimer
+from nemo_prm.rewards.rules import Watch, read_rules
 from nemo_prm.serving.verifier_client import open_verifier
 
 
@@ -47,12 +48,15 @@ def train_ppo(cfg: DictConfig) -> Path:
         The path of the trained policy.
 
     Raises:
-        ConfigError: batch sizes that do not divide, or a validation that the host would run on the training problems.
+        ConfigError: batch sizes that do not divide, a validation that the host would run on the training problems, or
+            a bad rule file.
         CheckpointError: `policy` is no `.nemo` checkpoint.
         DataError: the problem file is missing or malformed, or no prompt fits the context.
         ServerError: the critic or reward server does not answer.
+        RuleError: a rule has stopped the run; its checkpoint is saved.
     """
     check_batch_sizes(cfg)
+    watch = Watch(read_rules(cfg.rules) if cfg.rules else [])
     problems = load_problems(cfg.problems, cfg.split, cfg.limit)
     loaded = host.load(cfg, "ppo", ProblemActor)
     model = loaded.model
@@ -77,12 +81,16 @@ def train_ppo(cfg: DictConfig) -> Path:
         prompts, batch_size=divide(cfg.model.global_batch_size, parallel_state.get_data_parallel_world_size())
     )
     optimization = host.optimization(loaded, cfg, counting_dataloader, prompts)
+    optimization = optimization._replace(run_timer=StoppableTimer(cfg.exp_manager.get("max_time_per_run")))
     del model._train_dl
 
     verifier = open_verifier(sandbox_config(cfg.sandbox))
     client = DenseRewardClient(cfg.remote_critic_rm, problems, model.tokenizer, verifier)
     try:
         trainer = DensePPOTrainer(
+            output=Path(cfg.output),
+            watch=watch,
+            num_samples=cfg.rollout_samples,
             cfg=cfg.trainer.ppo,
             model=model,
             train_dataloader_builder=partial(
@@ -108,6 +116,12 @@ def train_ppo(cfg: DictConfig) -> Path:
         client.close()
         verifier.close()
 
+    if trainer.stopped_by:
+        raise RuleError(
+            f"stopped after step {trainer.step} by the rule {trainer.stopped_by}; the checkpoint is saved in "
+            f"{cfg.output}/checkpoints: look at {cfg.output}/rollouts, change {cfg.rules} or the settings, and start "
+            "again to resume"
+        )
     target = Path(cfg.output) / "policy.nemo"
     host.publish_nemo(loaded, cfg, target, finished=trainer.step >= trainer.max_steps)
     return target

@@ -9,28 +9,78 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""PPO with rewards at every line: NeMo-Aligner's PPOTrainer, whose `fit` runs unchanged.
+"""NeMo-Aligner's PPOTrainer over dense rewards.
 
 What is overridden, and why:
     compute_rollout_metrics: the host logs one scalar reward per response (`.item()`); here it is the row's sum, and
-        the outcome, the line rewards and the number of lines are logged beside it.
+        the numbers of `nemo_prm.rewards.monitors` are logged beside it.
     generate_ppo_data: a response whose verdict is unknown leaves the mask, so that neither the actor's loss, nor the
         critic's, nor the advantages' statistics see it.
+        The step's explained variance is logged too.
+    generate_rollouts: the step's metrics go past the rules, and some of its responses are written down.
+    save, load_state_dict: what the rules have counted belongs to a checkpoint.
 The reward tensor itself enters through `compat.dense_ppo_rewards`: [B, S-1] rewards are used as they are.
 """
 
 from __future__ import annotations
 
+import math
+from pathlib import Path
 from typing import Any
 
 import torch
+from nemo.utils import logging
 from nemo_aligner.algorithms.ppo import PPOTrainer
 from nemo_aligner.utils import parallel_state
-from nemo_aligner.utils.distributed import normalize_tensor
+from nemo_aligner.utils.distributed import Timer, masked_global_mean_var, normalize_tensor
+
+from nemo_prm.data.jsonl import read_json, write_json
+from nemo_prm.ppo.samples import write_samples
+from nemo_prm.rewards.monitors import PRM_METRICS, SUMS, Rollout, rollout_metrics, rollout_sums
+from nemo_prm.rewards.rules import Watch
+
+
+class StoppableTimer(Timer):
+    """The host's clock of a run, whose time is also up when a rule says so: the host then saves and returns."""
+
+    stopped = False
+
+    def get_time_remaining(self) -> float:
+        return -math.inf if self.stopped else super().get_time_remaining()
+
+
+def explained_variance(values: torch.Tensor, returns: torch.Tensor, mask: torch.Tensor) -> float:
+    """How well the critic fits the returns: 1 - Var(R - V) / Var(R) over all data-parallel ranks; collective.
+
+    Args:
+        values: float [B, S-1], V.
+        returns: float [B, S-1], R.
+        mask: [B, S-1], 1 = counted.
+
+    Returns:
+        1 for a perfect fit, 0 for that of a constant, less for a worse one; NaN where the returns do not vary.
+    """
+    group = parallel_state.get_data_parallel_group()
+    _, unexplained = masked_global_mean_var(returns - values, mask, group)
+    _, variance = masked_global_mean_var(returns, mask, group)
+    return 1 - (unexplained / variance).item() if variance > 1e-12 else math.nan
 
 
 class DensePPOTrainer(PPOTrainer):
     """Its `rm_critic` is a `nemo_prm.ppo.client.DenseRewardClient`. B responses padded to S tokens."""
+
+    def __init__(self, *, output: Path, watch: Watch, num_samples: int, **arguments: Any) -> None:
+        """
+        Args:
+            output: folder of the run.
+            watch: the rules.
+            num_samples: responses of each step to write down.
+            arguments: the host's; `run_timer` is a `StoppableTimer`.
+        """
+        super().__init__(**arguments)
+        self.output, self.watch, self.num_samples = output, watch, num_samples
+        self.stopped_by: str | None = None  # the rule that ended the run, and why
+        self.rollouts: list[Rollout] = []  # of this step and data-parallel rank
 
     def compute_rollout_metrics(self, rollout_batch: Any) -> dict[str, Any]:
         """rewards float [B, S-1] of the global batch, NaN rows unknown."""
@@ -45,6 +95,16 @@ class DensePPOTrainer(PPOTrainer):
 
         The logged means of the step still see such a row, with reward 0.
         """
+        data, metrics = self._masked_ppo_data(rollout_batch)
+        metrics["explained_variance"] = explained_variance(data["values"], data["returns"], data["mask"])
+        if self.step == 0:
+            logging.info(f"explained variance of the first returns by the critic: {metrics['explained_variance']:.3f}")
+        if torch.distributed.get_rank() == 0 and self.num_samples:
+            rows = {**rollout_batch, **data}
+            write_samples(self.output, self.step, rows, self.rollouts, self.rm_critic, self.num_samples)
+        return data, metrics
+
+    def _masked_ppo_data(self, rollout_batch: Any) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
         unknown_B = rollout_batch["rewards"].isnan().any(dim=-1)
         group = parallel_state.get_data_parallel_group()
         counts = torch.stack([unknown_B.sum(), (~unknown_B).sum()]).double().cuda()
@@ -67,20 +127,44 @@ class DensePPOTrainer(PPOTrainer):
         return data, metrics
 
     def _outcome_metrics(self) -> dict[str, float]:
-        """Means over the step's rollouts of all data-parallel ranks; NaN where nothing is known."""
-        totals = self.rm_critic.take_totals()
-        names = sorted(totals)
-        summed = torch.tensor(
-            [float(totals[name]) for name in names], dtype=torch.float64, device=torch.cuda.current_device()
-        )
+        """Of the step's rollouts of all data-parallel ranks; NaN where nothing is known."""
+        self.rollouts = self.rm_critic.take_rollouts()
+        sums = rollout_sums(self.rollouts)
+        summed = torch.tensor([sums[name] for name in SUMS], dtype=torch.float64, device=torch.cuda.current_device())
         torch.distributed.all_reduce(summed, group=parallel_state.get_data_parallel_group())
-        totals = dict(zip(names, summed.tolist()))
-        known, responses = totals["known"], totals["responses"]
-        metrics = {
-            "pass_rate": totals["passed"] / known if known else float("nan"),
-            "unknown_outcomes": responses - known,
-        }
-        if self.rm_critic.cfg.dense_reward:  # without the PRM server nobody has counted the lines
-            metrics["line_rewards"] = totals["line_rewards"] / responses if responses else float("nan")
-            metrics["lines_per_response"] = totals["lines"] / responses if responses else float("nan")
+        metrics = rollout_metrics(dict(zip(SUMS, summed.tolist())))
+        if not self.rm_critic.cfg.dense_reward:  # no PRM was asked
+            for name in PRM_METRICS:
+                del metrics[name]
         return metrics
+
+    def generate_rollouts(self) -> tuple[Any, dict[str, Any], dict[str, float]]:
+        """The host's; then the rules look at the metrics, which all ranks share."""
+        data, metrics, durations = super().generate_rollouts()
+        numbers = {key: value for key, value in metrics.items() if isinstance(value, (int, float))}
+        for rule, value in self.watch.look(numbers):
+            logging.warning(f"step {self.step}: {rule} (it is {value:.4g})")
+            if rule.action == "stop" and self.stopped_by is None:
+                self.stopped_by = f"{rule} (it is {value:.4g})"
+                self.run_timer.stopped = True
+        metrics["lambda_scale"] = self.rm_critic.lambda_scale
+        self.rm_critic.lambda_scale = self.watch.lambda_scale
+        return data, metrics, durations
+
+    def save(self, extra_candidates: Any = None, is_train_end: bool = False) -> None:
+        """The host's, and what the rules have counted up to this step."""
+        super().save(extra_candidates, is_train_end)
+        if torch.distributed.get_rank() == 0:
+            kept = self._rules_file().exists() and read_json(self._rules_file()) or {}
+            write_json(self._rules_file(), {**kept, str(self.step): self.watch.state_dict()})
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The host's; the rules go on from what they had counted at that step."""
+        super().load_state_dict(state_dict)
+        kept = read_json(self._rules_file()) if self._rules_file().exists() else {}
+        if str(self.step) in kept:
+            self.watch.load_state_dict(kept[str(self.step)])
+        self.rm_critic.lambda_scale = self.watch.lambda_scale
+
+    def _rules_file(self) -> Path:
+        return self.output / "rules.json"

@@ -27,6 +27,8 @@ HAND_PROBLEM = {
     "prompt": "#c\n",
     "tests": [{"kind": "stdio", "stdin": "", "stdout": "1\n"}],
 }
+# a quarter of the lines are comments in each step
+HAND_RULES = "- {metric: comment_share, above: 0.2, steps: 3, action: lower_lambda, factor: 0.5}\n"
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +53,7 @@ def tiny_policy_nemo(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def hand_rollout_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with policy.nemo, prm.nemo and critic.nemo of known outputs, and problems.jsonl: `hand_rollout.py`."""
+    """A folder with policy.nemo, prm.nemo and critic.nemo of known outputs, a problem, a rule: `hand_rollout.py`."""
     folder = tmp_path_factory.mktemp("hand_rollout")
     driver = Path(__file__).with_name("hand_rollout.py")
     made = subprocess.run(
@@ -59,4 +61,5 @@ def hand_rollout_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert made.returncode == 0, made.stderr[-3000:]
     (folder / "problems.jsonl").write_text(json.dumps(HAND_PROBLEM) + "\n")
+    (folder / "rules.yaml").write_text(HAND_RULES)
     return folder

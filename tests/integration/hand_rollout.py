@@ -168,6 +168,7 @@ def train(folder: Path, prm_port: str, critic_port: str, run: str) -> None:
         f"policy={folder / 'policy.nemo'}",
         f"problems={folder / 'problems.jsonl'}",
         f"output={folder / run}",
+        f"rules={folder / 'rules.yaml'}",
         f"reward.port={prm_port}",
         f"critic.port={critic_port}",
         "trainer.ppo.max_steps=3",

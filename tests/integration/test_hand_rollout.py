@@ -35,6 +35,7 @@ from typing import Any, Iterator
 
 import numpy as np
 import pytest
+from conftest import HAND_PROBLEM
 from servers import Server
 
 from nemo_prm.config import RewardClientConfig
@@ -108,6 +109,44 @@ def test_from_tokens_to_advantages(steps: list[dict[str, Any]]) -> None:
     assert metrics["lines_per_response"] == 2.0
     # sums of the two rows: 0.25 * (0.8 + 0.8 - 1) / 3 = 0.05 and 1 + 0.025 * 0.8 = 1.02
     assert metrics["rewards"] == pytest.approx((0.05 + 1.02) / 2, abs=1e-5)
+    assert (metrics["comment_share"], metrics["newline_rate"], metrics["praised_failures"]) == (1 / 4, 3 / 9, 0)
+    # line rewards 0.2 of the failed response and 0.8 of the passed one
+    assert metrics["line_rewards"] == pytest.approx(0.5, abs=1e-5)
+    assert metrics["score_outcome_correlation"] == pytest.approx(1, abs=1e-5)
+    # the critic says 0.1 everywhere: a constant explains nothing
+    assert metrics["explained_variance"] == pytest.approx(0, abs=1e-4)
+
+
+def test_the_responses_of_a_step_can_be_read(hand_rollout_models: Path, steps: list[dict[str, Any]]) -> None:
+    rows = [
+        json.loads(line) for line in (hand_rollout_models / "rl/rollouts/step_000000.jsonl").read_text().splitlines()
+    ]
+    failed, passed = sorted(rows, key=lambda row: row["outcome"])
+    assert [line["text"] for line in failed["lines"]] == ["x=1\n", "print(2)\n", "#c"]
+    assert [line["kind"] for line in failed["lines"]] == ["code", "code", "comment"]
+    for key, expected in (
+        ("score", [0.8, 0.8, -2.0]),
+        ("reward", [0.2 / 3, 0.2 / 3, -0.25 / 3]),
+        ("advantage", FAILED_ADVANTAGES[1::2]),
+    ):
+        np.testing.assert_allclose([line[key] for line in failed["lines"]], expected, atol=2e-5)
+    [line] = passed["lines"]
+    assert (line["text"], passed["prompt"], passed["num_tokens"]) == ("print(1)\n", HAND_PROBLEM["prompt"], 3)
+    second = [
+        json.loads(line) for line in (hand_rollout_models / "rl/rollouts/step_000001.jsonl").read_text().splitlines()
+    ]
+    assert sorted((row["outcome"] is None, row["lines"][0]["reward"] is None) for row in second) == [
+        (False, False),
+        (True, True),
+    ]
+
+
+def test_what_the_rules_have_counted_is_saved_with_the_checkpoint(
+    hand_rollout_models: Path, steps: list[dict[str, Any]]
+) -> None:
+    assert [step["metrics"]["lambda_scale"] for step in steps] == [1, 1, 1]
+    [state] = json.loads((hand_rollout_models / "rl/rules.json").read_text()).values()
+    assert state["lambda_scale"] == 0.5 and set(state["streaks"].values()) == {0}
 
 
 def test_an_unknown_outcome_is_masked_out_of_everything(steps: list[dict[str, Any]]) -> None:

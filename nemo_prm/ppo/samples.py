@@ -1,0 +1,85 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Responses of a PPO step as a reader wants them: line by line, with score, reward and advantage."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+import torch
+
+from nemo_prm.data.alignment import step_end_tokens
+from nemo_prm.data.jsonl import write_jsonl
+from nemo_prm.data.steps import split_lines
+from nemo_prm.metrics import finite_or_null
+from nemo_prm.rewards.monitors import Rollout
+
+
+def samples_file(output: Path, step: int) -> Path:
+    """Where the responses of a step are; a step that is run again replaces its own."""
+    return output / "rollouts" / f"step_{step:06d}.jsonl"
+
+
+def write_samples(
+    output: Path, step: int, rows: Mapping[str, torch.Tensor], rollouts: Sequence[Rollout], client: Any, limit: int
+) -> None:
+    """Write down up to `limit` responses of a step.
+
+    Args:
+        output: folder of the run.
+        step: of PPO.
+        rows: response_tokens int64 [B, S], prompt_lengths and response_lengths int64 [B] (prompt included),
+            problem_index int64 [B], rewards and advantages float [B, S-1] (as trained on), is_end bool [B].
+        rollouts: of this rank, with their scores. The host shuffles responses over data-parallel ranks: one whose
+            scores another rank has is passed over.
+        client: a `nemo_prm.ppo.client.DenseRewardClient`.
+        limit: responses.
+    """
+    known = {(rollout.problem_id, rollout.text): rollout for rollout in rollouts}
+    names = ("response_tokens", "prompt_lengths", "response_lengths", "problem_index")
+    samples: list[dict[str, Any]] = []
+    for row, (tokens, prompt, total, index) in enumerate(zip(*(rows[name].tolist() for name in names))):
+        problem = client.problems[index]
+        rollout = known.get((problem.problem_id, client.response(tokens[prompt:total])))
+        if rollout is None or len(samples) == limit:
+            continue
+        pieces = [client.pieces[token] for token in tokens[prompt:total]]
+        text = b"".join(pieces).decode(errors="surrogateescape")  # a policy may write what is no UTF-8
+        steps = split_lines(text, rollout.language)
+        ends = step_end_tokens(pieces, steps, text)
+        scores = dict(zip(dict.fromkeys(ends), rollout.line_scores))  # lines that end in one token share its score
+        lines = [
+            {
+                "text": text[each.start : each.end].encode(errors="surrogateescape").decode(errors="replace"),
+                "kind": each.kind,
+                "score": scores.get(end),
+                "reward": float(rows["rewards"][row, prompt + end - 1]),
+                "advantage": float(rows["advantages"][row, prompt + end - 1]),
+            }
+            for each, end in zip(steps, ends)
+        ]
+        samples.append(
+            {
+                "step": step,
+                "problem_id": problem.problem_id,
+                "prompt": problem.prompt,
+                "response": rollout.text,
+                "outcome": rollout.outcome,
+                "ended": bool(rows["is_end"][row]),
+                "num_tokens": rollout.num_tokens,
+                "lines": lines,
+            }
+        )
+    path = samples_file(output, step)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_jsonl(path, (finite_or_null(sample) for sample in samples))
