@@ -30,10 +30,13 @@ import importlib.metadata
 import importlib.util
 import inspect
 import os
+import shutil
 import sys
+import tempfile
 import types
 from dataclasses import dataclass
 from functools import wraps
+from pathlib import Path
 from typing import Any, Callable, Literal
 
 from nemo_prm.errors import ConfigError
@@ -540,3 +543,33 @@ def dense_ppo_rewards() -> None:
         return calculate_ppo_rewards(values, rewards, response_lengths, init_policy_kl, penalty_factor)
 
     ppo.calculate_ppo_rewards = place_rewards
+
+
+@patch(
+    "packed_huggingface_tokenizer",
+    kind="any",
+    needed=lambda: True,
+    versions="nemo-toolkit 2.2 (tokenizer_utils.py, get_nmt_tokenizer)",
+    reason="a Hugging Face tokenizer is taken from the hub by its name: no .nemo can bring its own",
+)
+def packed_huggingface_tokenizer() -> None:
+    from nemo.collections.nlp.models.language_modeling import megatron_base_model
+
+    original = megatron_base_model.get_nmt_tokenizer
+
+    def get_nmt_tokenizer(
+        library: str = "sentencepiece",
+        model_name: str | None = None,
+        tokenizer_model: str | None = None,
+        vocab_file: str | None = None,
+        **others: Any,
+    ) -> Any:
+        if library != "huggingface" or not tokenizer_model:
+            return original(library, model_name, tokenizer_model, vocab_file, **others)
+        with tempfile.TemporaryDirectory(prefix="nemo_prm_tokenizer_") as folder:
+            for name, path in (("tokenizer.json", tokenizer_model), ("tokenizer_config.json", vocab_file)):
+                if path:
+                    shutil.copyfile(path, Path(folder, name))
+            return original(library, folder, None, None, **others)
+
+    megatron_base_model.get_nmt_tokenizer = get_nmt_tokenizer

@@ -172,6 +172,24 @@ def dense_ppo_rewards() -> None:
     calculate_ppo_rewards(values, torch.ones(2, 3), torch.tensor([4, 4]), torch.tensor(0.0))
 
 
+def packed_huggingface_tokenizer() -> None:
+    import tempfile
+
+    from nemo.collections.nlp.models.language_modeling import megatron_base_model
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordLevel
+
+    with (
+        tempfile.NamedTemporaryFile(suffix=".json") as file,
+        tempfile.NamedTemporaryFile("w", suffix=".json") as config,
+    ):
+        Tokenizer(WordLevel({"a": 0}, unk_token="a")).save(file.name)
+        config.write('{"tokenizer_class": "PreTrainedTokenizerFast"}')
+        config.flush()
+        os.environ["HF_HUB_OFFLINE"] = "1"
+        megatron_base_model.get_nmt_tokenizer("huggingface", "no/such-model", file.name, config.name, use_fast=True)
+
+
 def main() -> None:
     names = sys.argv[1:]
     result: dict[str, str | None] = {}

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import os
-import random
 import subprocess
 import sys
 from dataclasses import asdict
@@ -24,11 +23,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from label_rows import make_rows
 from prm_runs import Run
-
-from nemo_prm.data.rows import label_row_to_json
-from nemo_prm.data.steps import split_lines
-from nemo_prm.types import Cost, LabelRow
 
 pytest.importorskip("torch", reason="the heavy stack is not installed: pip install -c constraints.txt .[nemo]")
 
@@ -49,23 +45,6 @@ SPLITS = {
     "pp": ["trainer.devices=2", "model.pipeline_model_parallel_size=2"],
     "dp": ["trainer.devices=2"],
 }
-
-
-def make_rows(count: int, seed: int) -> list[dict[str, Any]]:
-    """Label rows of 2 to 9 lines; a line is bad where it, or one before it, says so."""
-    rng, rows = random.Random(seed), []
-    for i in range(count):
-        bad_from = rng.choice([None, rng.randrange(9)])
-        lines = [f"x = {rng.randrange(9)}\n" for _ in range(rng.randint(2, 9))]
-        lines = [
-            line.replace("x", "y") if bad_from is not None and n >= bad_from else line for n, line in enumerate(lines)
-        ]
-        labels = tuple(-1.0 if "y" in line else 1.0 for line in lines)
-        kind = "correct" if -1.0 not in labels else "revised" if 1.0 in labels else "wrong"
-        text = "".join(lines)
-        row = LabelRow(f"p{i}", f"r{i}", "c", "do\n", text, split_lines(text), labels, kind, (), Cost(), 0, "g", "s")
-        rows.append(label_row_to_json(row))
-    return rows
 
 
 @pytest.fixture(scope="module")
