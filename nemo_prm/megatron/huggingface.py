@@ -86,7 +86,7 @@ def places(config: Mapping[str, Any], parameters: Mapping[str, torch.Tensor]) ->
 
 
 def shape_of(name: str, config: Mapping[str, Any], view: torch.Tensor) -> tuple[int, ...]:
-    """Shape of a tensor in the Hugging Face checkpoint, where a projection has two dimensions, however many its view."""
+    """Shape of a tensor in the Hugging Face checkpoint, where projections have two dimensions."""
     if "self_attn" in name and not name.endswith("o_proj.weight"):
         return (-1, config["hidden_size"]) if name.endswith("weight") else (-1,)
     return tuple(view.shape)

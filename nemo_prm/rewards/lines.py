@@ -74,7 +74,9 @@ def line_ends(
     return newline_BS | (is_last_BS & unfinished_B.unsqueeze(1))
 
 
-def normalise_line_scores(scores: torch.Tensor, ends: torch.Tensor) -> LineRewards:
+def normalise_line_scores(
+    scores: torch.Tensor, ends: torch.Tensor, clamp: float | None = 1.0, normalise: bool = True
+) -> LineRewards:
     """Turn a score per token into a reward per line: r_i = clamp(PRM(x, y_<=i), -1, 1) / m.
 
     PSGPO, arXiv 2410.17621, section 4.2: the division by the number of lines m bounds the sum by 1 in absolute value,
@@ -83,10 +85,15 @@ def normalise_line_scores(scores: torch.Tensor, ends: torch.Tensor) -> LineRewar
     Args:
         scores: float [B, S], the PRM's output at each token.
         ends: bool [B, S], True at line ends.
+        clamp: bound of a score's absolute value; None for none.
+        normalise: divide by m.
     """
     num_lines = ends.sum(dim=1)
     raw = torch.where(ends, scores.float(), float("nan"))
-    clamped = torch.where(ends, scores.float().clamp(-1.0, 1.0), 0.0)
-    normalised = clamped / num_lines.clamp(min=1).unsqueeze(1)
+    rewards = torch.where(ends, scores.float(), 0.0)
+    if clamp is not None:
+        rewards = rewards.clamp(-clamp, clamp)
+    if normalise:
+        rewards = rewards / num_lines.clamp(min=1).unsqueeze(1)
     # the first token is never an action, so column t-1 is token t
-    return LineRewards(normalised[:, 1:].contiguous(), raw[:, 1:].contiguous(), num_lines)
+    return LineRewards(rewards[:, 1:].contiguous(), raw[:, 1:].contiguous(), num_lines)

@@ -38,7 +38,7 @@ from nemo_prm.errors import ConfigError
 from nemo_prm.megatron import host
 from nemo_prm.megatron.critic import MegatronGPTPRMCritic
 from nemo_prm.serving.loop import Op, ServedModel, serve
-from nemo_prm.serving.reward import LineScorer, served_prm
+from nemo_prm.serving.reward import LineScorer, RewardRules, served_prm
 from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_SAVE, CRITIC_TRAIN, REQUEST_ID
 
 
@@ -92,12 +92,13 @@ class CriticServer(CriticServerTrainer):
             self.answered[name] = request_id, answer
         return answer
 
-    def run_server(self, server: ServerConfig, max_queue: int) -> None:
+    def run_server(self, server: ServerConfig, max_queue: int, rules: RewardRules) -> None:
         """Serve until SIGTERM; collective.
 
         Args:
             server: where to listen.
             max_queue: requests to the PRM that may wait.
+            rules: how the PRM's scores become rewards.
         """
         served = [
             ServedModel(
@@ -111,7 +112,7 @@ class CriticServer(CriticServerTrainer):
         ]
         commands = {Op.FORWARD: self.run_inference, Op.TRAIN: self.run_training, Op.SAVE: self.save}
         if self.combined:
-            scorer = LineScorer(self.model, self.infer_scores, Op.SCORE)
+            scorer = LineScorer(self.model, self.infer_scores, rules, Op.SCORE)
             served.append(served_prm(scorer, MAX_BATCH, self.max_queue_delay_microseconds, max_queue))
             commands[Op.SCORE] = scorer.follow
         serve(served, server, commands)
@@ -129,6 +130,7 @@ def serve_critic(cfg: DictConfig, server: ServerConfig) -> None:
         ConfigError: a start that the checkpoint does not allow.
         ServerError: the port is taken.
     """
+    rules = RewardRules(**cfg.rules)
     # combined, the PRM's own head is loaded and kept before the critic may get a new one
     loaded = host.load(cfg, "ppo", MegatronGPTPRMCritic, new_head=cfg.value_init == "none" and not cfg.combined)
     if cfg.value_init != "none" and cfg.model.get("prm_loss", "mse") != "mse":
@@ -155,4 +157,4 @@ def serve_critic(cfg: DictConfig, server: ServerConfig) -> None:
     )
     if state is not None:
         trainer.load_state_dict(state)
-    trainer.run_server(server, cfg.max_queue)
+    trainer.run_server(server, cfg.max_queue, rules)

@@ -21,6 +21,7 @@ rank end, and `serve` returns.
 from __future__ import annotations
 
 import contextlib
+import gc
 import logging
 import signal
 import sys
@@ -34,6 +35,7 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from nemo_prm.config import ServerConfig
 from nemo_prm.errors import RequestError, ServerError
+from nemo_prm.serving.metrics import ServerMetrics
 from nemo_prm.serving.triton import TritonProcess, check_address, error_response
 from nemo_prm.serving.wire import Arrays, ModelSpec
 
@@ -72,6 +74,8 @@ class ServedModel:
         batch_delay_us: how long a request may wait for others to share its batch, in microseconds.
         max_queue: requests that may wait; one more is refused (HTTP 503).
         batching: False for functions whose inputs have no batch dimension (the host's `critic_train`).
+        info: what a client may want to know of the model; Triton shows it in the model's config.
+        counters: numbers that only grow, which `infer` keeps; the metrics show them.
         instances: batches answered at a time. Over 1 `infer` runs in as many threads, and must concern rank 0 alone.
     """
 
@@ -83,6 +87,8 @@ class ServedModel:
     batch_delay_us: int = 0
     max_queue: int = 4096
     batching: bool = True
+    info: Mapping[str, str] | None = None
+    counters: Mapping[str, int] | None = None
     instances: int = 1
 
 
@@ -145,6 +151,8 @@ def serve(models: Sequence[ServedModel], config: ServerConfig, commands: Command
     check_address(config)
     for model in models:
         loop.warm_up(model)
+    gc.collect()
+    gc.freeze()  # a full collection over all that the imports have left would hold up a request for half a second
     loop.run(models)
     announce(Op.STOP)  # not after an error: the other ranks may be inside a collective, and end with the launcher
 
@@ -157,9 +165,11 @@ class _Loop:
         self.lock = threading.Lock()  # one batch at a time over all models: ranks must agree on the order
         self.fatal: str | None = None
         self.last_used = time.monotonic()
+        self.metrics = ServerMetrics() if config.metrics_port is not None else None
 
     def answer(self, model: ServedModel, requests: Sequence[Any]) -> list[Any]:
         """Answer a batch of PyTriton requests, each with its outputs or its own error."""
+        started = time.monotonic()
         answers: list[Any] = [None] * len(requests)
         items = []
         for index, request in enumerate(requests):
@@ -173,6 +183,8 @@ class _Loop:
                 self.last_used = time.monotonic()
             for (index, _), output in zip(items, outputs):
                 answers[index] = output
+        if self.metrics is not None:
+            self.metrics.observe(model.spec.name, answers, time.monotonic() - started)
         return [error_response("request", str(a)) if isinstance(a, RequestError) else a for a in answers]
 
     def _infer(self, model: ServedModel, items: list[Any]) -> Sequence[Any]:
@@ -205,6 +217,8 @@ class _Loop:
 
         triton = TritonProcess(self.config)
         for model in models:
+            if self.metrics is not None and model.counters is not None:
+                self.metrics.watch(model.spec.name, model.counters)
             batcher = DynamicBatcher(
                 max_queue_delay_microseconds=model.batch_delay_us,
                 default_queue_policy=QueuePolicy(max_queue_size=model.max_queue),
@@ -212,8 +226,10 @@ class _Loop:
             model_config = ModelConfig(max_batch_size=model.max_batch, batcher=batcher)
             if not model.batching:
                 model_config = ModelConfig(batching=False, max_batch_size=0, batcher=None)
-            triton.bind(model.spec, [_as_function(self.answer, model) for _ in range(model.instances)], model_config)
-        with _stop_signals() as stop, triton:
+            functions = [_as_function(self.answer, model) for _ in range(model.instances)]
+            triton.bind(model.spec, functions, model_config, mixed_shapes=model.read is not None, info=model.info)
+        endpoint = self.metrics.serve(self.config, triton.metrics_url) if self.metrics else contextlib.nullcontext()
+        with _stop_signals() as stop, triton, endpoint:
             names = ", ".join(model.spec.name for model in models)
             print(f"ready on {triton.url} (model {names})", flush=True)
             while not stop.wait(1.0):

@@ -16,23 +16,22 @@ Shapes: B sequences padded to S tokens; column t-1 of [B, S-1] belongs to token 
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
 import torch
+from nemo_aligner.utils import parallel_state
 from nemo_aligner.utils.distributed import run_distributed_inference
-from nemo_aligner.utils.server_utils import (
-    calculate_inference_batch_padding_multiple,
-    pad_batch_and_strip_sequence,
-)
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from nemo_prm.config import ServerConfig
 from nemo_prm.data.alignment import step_end_tokens
 from nemo_prm.data.steps import split_lines
-from nemo_prm.errors import DataError, RequestError
+from nemo_prm.errors import ConfigError, DataError, RequestError
 from nemo_prm.megatron import host
 from nemo_prm.megatron.prm import MegatronGPTPRM
 from nemo_prm.megatron.vocabulary import encode_continuation, vocabulary_bytes
@@ -41,42 +40,82 @@ from nemo_prm.serving.loop import Op, ServedModel, announce, serve
 from nemo_prm.serving.messages import ScoreRequest, decode_score_request
 from nemo_prm.serving.wire import PRM, Arrays, encode_text
 
-
-class Batch(NamedTuple):
-    """Requests joined: tokens int64 [B, S], prompt_lengths and total_lengths int64 [B], on the CPU."""
-
-    tokens: torch.Tensor
-    prompt_lengths: torch.Tensor
-    total_lengths: torch.Tensor
+STRETCH = 1.2  # lengths of the rows of one pass
+WORTHWHILE = 1024  # tokens of a pass that keep the device busy
 
 
-def join_requests(requests: Sequence[ScoreRequest], pad_id: int) -> Batch:
-    """Pad requests of mixed length to one batch."""
-    length = max(int(request.sequence_lengths.max()) for request in requests)
-    rows = [torch.from_numpy(np.array(request.tokens[:, :length])) for request in requests]
-    padded = [torch.nn.functional.pad(row, (0, length - row.size(1)), value=pad_id) for row in rows]
-    return Batch(
-        torch.cat(padded),
-        torch.from_numpy(np.concatenate([request.prompt_lengths for request in requests])),
-        torch.from_numpy(np.concatenate([request.sequence_lengths for request in requests])),
-    )
+@dataclass(frozen=True)
+class RewardRules:
+    """How the PRM's scores become rewards; `serve_reward` shows them in Triton's config of the model.
+
+    Attributes:
+        clamp: scores are cut to [-clamp, clamp] (the labels' scale); None leaves them.
+        normalise: divide by the number of lines (PSGPO, arXiv 2410.17621, section 4.2).
+        code_only: where a response fences its code, only lines inside the fence are paid; else all lines are.
+    """
+
+    clamp: float | None = 1.0
+    normalise: bool = True
+    code_only: bool = True
+
+    def __post_init__(self) -> None:
+        if self.clamp is not None and not self.clamp > 0:
+            raise ConfigError(f"rules.clamp must be over 0, or null for none, got {self.clamp}")
+
+
+class Row(NamedTuple):
+    """One sequence of a request, without its padding."""
+
+    tokens: NDArray[np.int64]
+    prompt_length: int
+
+
+def plan_passes(lengths: Sequence[int], max_rows: int) -> list[list[int]]:
+    """Which rows share a forward pass: neighbours in length.
+
+    Args:
+        lengths: of the rows, in tokens.
+        max_rows: of one pass.
+
+    Returns:
+        Indices into `lengths`; a pass that has `WORTHWHILE` tokens takes no row `STRETCH` times as long as its first.
+    """
+    passes: list[list[int]] = []
+    shortest = tokens = 0
+    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
+        length = lengths[index]
+        full = passes and len(passes[-1]) == max_rows
+        if not passes or full or (tokens >= WORTHWHILE and length > STRETCH * shortest):
+            passes.append([])
+            shortest, tokens = length, 0
+        passes[-1].append(index)
+        tokens += length
+    return passes
 
 
 class LineScorer:
     """Scores the lines of token sequences with a PRM; `score` runs on rank 0, `follow` on the others."""
 
-    def __init__(self, model: Any, infer: Callable[..., NDArray[Any]], op: Op = Op.FORWARD) -> None:
+    def __init__(
+        self,
+        model: Any,
+        infer: Callable[..., NDArray[Any]],
+        rules: RewardRules = RewardRules(),
+        op: Op = Op.FORWARD,
+    ) -> None:
         """
         Args:
             model: gives tokenizer and config.
             infer: scores float [B, S] of the host's inputs, which rank 0 has and the others lack; collective.
+            rules: how scores become rewards.
             op: what tells the other ranks to `follow`.
         """
-        self.model, self.tokenizer, self.infer, self.op = model, model.tokenizer, infer, op
+        self.model, self.tokenizer, self.infer, self.rules, self.op = model, model.tokenizer, infer, rules, op
         self.vocab_size, self.max_length = model.padded_vocab_size, model.cfg.encoder_seq_length
         self.pieces = vocabulary_bytes(self.tokenizer, self.vocab_size)
         self.table = newline_table(self.pieces, device=torch.cuda.current_device())
-        self.has_backtick_V = torch.tensor([b"`" in piece for piece in self.pieces])
+        self.has_backtick_V = np.array([b"`" in piece for piece in self.pieces])
+        self.counters = {"tokens": 0, "padding_tokens": 0}  # of all forward passes
 
     def read(self, inputs: Arrays) -> ScoreRequest:
         """Check one request; text is tokenised as in training, with EOS at the end."""
@@ -108,65 +147,84 @@ class LineScorer:
 
     @torch.no_grad()
     def score(self, requests: Sequence[ScoreRequest]) -> list[dict[str, NDArray[Any]]]:
-        """Score a batch of requests in one pass; collective, the other ranks run `follow`."""
-        batch = join_requests(requests, self.tokenizer.eos_id)
-        announce(self.op)
-        multiple = calculate_inference_batch_padding_multiple(
-            batch.tokens.size(0), self.model.forward_micro_batch_size
-        )
-        inputs, extra, _ = pad_batch_and_strip_sequence(
-            batch.tokens, batch.total_lengths.unsqueeze(1), pad_to_multiple=multiple
-        )
-        scores = torch.from_numpy(self.infer(inputs))
-        scores_BS = scores[: scores.size(0) - extra].to(self.table.has_newline_V.device)
-        rewards = normalise_line_scores(scores_BS, self.ends(batch).to(scores_BS.device))
-        return self._split(requests, *(tensor.cpu().numpy() for tensor in rewards))
+        """Score a batch of requests; collective, the other ranks run `follow` for each forward pass.
+
+        Rows of similar length share a pass, whichever request they came with, so that little of it is padding.
+        """
+        rows = [
+            Row(tokens[:length], int(prompt))
+            for request in requests
+            for tokens, length, prompt in zip(request.tokens, request.sequence_lengths, request.prompt_lengths)
+        ]
+        size = self.model.forward_micro_batch_size * parallel_state.get_data_parallel_world_size()
+        scored: list[Any] = [None] * len(rows)
+        for part in plan_passes([len(row.tokens) for row in rows], size):
+            for index, answer in zip(part, self._score_rows([rows[index] for index in part])):
+                scored[index] = answer
+        answers, first = [], 0
+        for request in requests:
+            count, width = request.tokens.shape[0], request.tokens.shape[1] - 1
+            answers.append(_join(scored[first : first + count], width))
+            first += count
+        return answers
 
     def follow(self) -> None:
         """What the ranks other than 0 do while rank 0 scores."""
         self.infer()
 
-    def ends(self, batch: Batch) -> torch.Tensor:
+    def _score_rows(self, rows: Sequence[Row]) -> list[tuple[NDArray[np.float32], NDArray[np.float32], int]]:
+        """Line rewards and line scores, float [S-1] without padding, and the number of lines of each row."""
+        multiple = parallel_state.get_data_parallel_world_size()
+        height = -(-len(rows) // multiple) * multiple
+        lengths = [len(row.tokens) for row in rows]
+        tokens = np.full((height, max(lengths)), self.tokenizer.eos_id, dtype=np.int64)
+        for index, row in enumerate(rows):
+            tokens[index, : lengths[index]] = row.tokens
+        self.counters["tokens"] += sum(lengths)
+        self.counters["padding_tokens"] += tokens.size - sum(lengths)
+        totals = np.array(lengths + [1] * (height - len(rows)), dtype=np.int64)
+        announce(self.op)
+        scores = self.infer({"inputs": torch.from_numpy(tokens), "sequence_length": torch.from_numpy(totals)[:, None]})
+        ends = self._ends(rows, tokens[: len(rows)], totals[: len(rows)])
+        rewards, raw, counts = normalise_line_scores(
+            torch.from_numpy(scores[: len(rows)]).to(ends.device), ends, self.rules.clamp, self.rules.normalise
+        )
+        line_rewards, line_scores = rewards.cpu().numpy(), raw.cpu().numpy()
+        return [
+            (line_rewards[index, : length - 1], line_scores[index, : length - 1], count)
+            for index, (length, count) in enumerate(zip(lengths, counts.tolist()))
+        ]
+
+    def _ends(self, rows: Sequence[Row], tokens: NDArray[np.int64], totals: NDArray[np.int64]) -> torch.Tensor:
         """bool [B, S], True at line ends; where the response fences its code, only lines inside the fence count."""
+        prompts = np.array([row.prompt_length for row in rows], dtype=np.int64)
         device = self.table.has_newline_V.device
-        ends_BS = line_ends(self.table, *(tensor.to(device) for tensor in batch)).cpu()
-        backtick_rows = (self.has_backtick_V[batch.tokens]).any(dim=1).nonzero().flatten().tolist()
-        for row in backtick_rows:
-            prompt, total = int(batch.prompt_lengths[row]), int(batch.total_lengths[row])
-            pieces = [self.pieces[token] for token in batch.tokens[row, prompt:total].tolist()]
+        ends_BS = line_ends(self.table, *(torch.from_numpy(array).to(device) for array in (tokens, prompts, totals)))
+        if not self.rules.code_only:
+            return ends_BS
+        for index, row in enumerate(rows):
+            response = row.tokens[row.prompt_length :]
+            if not self.has_backtick_V[response].any():
+                continue
+            pieces = [self.pieces[token] for token in response.tolist()]
             text = b"".join(pieces).decode(errors="surrogateescape")
             if "```" in text:
-                ends_BS[row] = False
+                ends_BS[index] = False
                 positions = step_end_tokens(pieces, split_lines(text), text)
-                ends_BS[row, [prompt + position for position in positions]] = True
+                ends_BS[index, [row.prompt_length + position for position in positions]] = True
         return ends_BS
 
-    @staticmethod
-    def _split(
-        requests: Sequence[ScoreRequest],
-        line_rewards: NDArray[np.float32],
-        line_scores: NDArray[np.float32],
-        num_lines: NDArray[np.int64],
-    ) -> list[dict[str, NDArray[Any]]]:
-        """Cut the batch back into requests, each as wide as it came."""
-        answers, start = [], 0
-        for request in requests:
-            rows = slice(start, start + request.tokens.shape[0])
-            start, width = rows.stop, request.tokens.shape[1] - 1
-            answers.append(
-                {
-                    "line_rewards": _fit(line_rewards[rows], width, 0.0),
-                    "line_scores": _fit(line_scores[rows], width, float("nan")),
-                    "num_lines": num_lines[rows].reshape(-1, 1),
-                }
-            )
-        return answers
 
-
-def _fit(array: NDArray[np.float32], width: int, fill: float) -> NDArray[np.float32]:
-    """Cut or pad the columns of [B, any] to `width`."""
-    cut = array[:, :width]
-    return np.pad(cut, ((0, 0), (0, width - cut.shape[1])), constant_values=fill)
+def _join(
+    scored: Sequence[tuple[NDArray[np.float32], NDArray[np.float32], int]], width: int
+) -> dict[str, NDArray[Any]]:
+    """The rows of one request, as wide as it came."""
+    line_rewards = np.zeros((len(scored), width), dtype=np.float32)
+    line_scores = np.full((len(scored), width), np.nan, dtype=np.float32)
+    for index, (rewards, scores, _) in enumerate(scored):
+        line_rewards[index, : len(rewards)], line_scores[index, : len(scores)] = rewards, scores
+    counts = np.array([[count] for *_, count in scored], dtype=np.int64)
+    return {"line_rewards": line_rewards, "line_scores": line_scores, "num_lines": counts}
 
 
 def served_prm(scorer: LineScorer, max_batch: int, batch_delay_us: int, max_queue: int) -> ServedModel:
@@ -180,6 +238,8 @@ def served_prm(scorer: LineScorer, max_batch: int, batch_delay_us: int, max_queu
         max_batch=max_batch,
         batch_delay_us=batch_delay_us,
         max_queue=max_queue,
+        info={name: json.dumps(value) for name, value in asdict(scorer.rules).items()},
+        counters=scorer.counters,
     )
 
 
@@ -190,11 +250,12 @@ def serve_reward(cfg: DictConfig, server: ServerConfig) -> None:
         cfg: `conf/serve_reward.yaml`.
         server: where to listen.
     """
+    rules = RewardRules(**cfg.rules)
     loaded = host.load(cfg, "rm", MegatronGPTPRM)
     host.initialise(loaded, cfg)
     loaded.model.freeze()
     loaded.model.cuda()
     loaded.model.prepare_for_inference()
-    scorer = LineScorer(loaded.model, partial(run_distributed_inference, infer_fn=loaded.model.infer))
+    scorer = LineScorer(loaded.model, partial(run_distributed_inference, infer_fn=loaded.model.infer), rules)
     model = served_prm(scorer, cfg.max_batch, cfg.batch_delay_us, cfg.max_queue)
     serve([model], server, {Op.FORWARD: scorer.follow})

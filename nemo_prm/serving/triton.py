@@ -26,13 +26,14 @@ import time
 from ctypes.util import find_library
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Callable, Sequence
+from typing import Any, Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from nemo_prm.config import ServerConfig
 from nemo_prm.errors import ServerError
+from nemo_prm.processes import free_ports
 from nemo_prm.serving.watchdog import clean, processes_from
 from nemo_prm.serving.wire import ModelSpec, resolve_token
 
@@ -60,6 +61,8 @@ ERROR_OUTPUT = "__error__"
 # ERROR_OUTPUT, [1, 2] bytes, holds "request" or "server" and the message. Seen with PyTriton 0.7.0.
 # The second part is for several instances of a model: all but the first ask that one for its settings, and give up
 # after a second, or at once if it is about to listen.
+# The third part is for inputs without an element: PyTriton cannot hand them over ("cannot cast view with zeros in
+# shape"), and would fail every request of the batch.
 PROXY_ADDITION = f'''
 
 _wrap_response_of_pytriton = _wrap_response
@@ -87,6 +90,31 @@ def get_config_from_handshake_server(path):
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+
+
+_execute_of_pytriton = TritonPythonModel.execute
+
+
+def _empty_input(request):
+    for tensor in request.inputs():
+        if 0 in (tensor.shape() if hasattr(tensor, "shape") else tensor.as_numpy().shape):
+            return tensor.name()
+    return None
+
+
+def _execute(self, triton_requests):
+    empty = [_empty_input(request) for request in triton_requests]
+    whole = [request for request, name in zip(triton_requests, empty) if name is None]
+    answers = iter(_execute_of_pytriton(self, whole) if whole else [])
+
+    def refusal(name):
+        error = pb_utils.TritonError(f"input {{name!r}} is empty", pb_utils.TritonError.INVALID_ARG)
+        return pb_utils.InferenceResponse(output_tensors=[], error=error)
+
+    return [next(answers) if name is None else refusal(name) for name in empty]
+
+
+TritonPythonModel.execute = _execute
 '''.encode()
 
 
@@ -184,13 +212,34 @@ class TritonProcess:
     def __init__(self, config: ServerConfig) -> None:
         self.config = config
         self.url = f"http://{config.host}:{config.port}"
+        # Triton's own metrics; those of the server join them at `config.metrics_port` (nemo_prm.serving.metrics)
+        self._metrics_port = free_ports(1)[0] if config.metrics_port is not None else None
+        self.metrics_url = f"http://127.0.0.1:{self._metrics_port}/metrics"
         self._bindings: list[tuple[ModelSpec, Sequence[Callable[..., Any]], Any]] = []
+        self._extensions: dict[str, dict[str, Any]] = {}  # of Triton's model configs, by model
         self._triton: Any = None
         self._watchdog: subprocess.Popen[bytes] | None = None
 
-    def bind(self, spec: ModelSpec, infer: Sequence[Callable[..., Any]], model_config: Any) -> None:
-        """Serve `infer` as `spec` when entered: one function per instance, each of which takes a list of requests."""
+    def bind(
+        self,
+        spec: ModelSpec,
+        infer: Sequence[Callable[..., Any]],
+        model_config: Any,
+        mixed_shapes: bool = False,
+        info: Mapping[str, str] | None = None,
+    ) -> None:
+        """Serve `infer` as `spec` when entered: one function per instance, each of which takes a list of requests.
+
+        Args:
+            spec: name and tensors.
+            infer: the functions.
+            model_config: PyTriton's.
+            mixed_shapes: put requests of different lengths into one batch; else Triton batches equal shapes alone.
+            info: what the model config shows as `parameters`, at /v2/models/NAME/config.
+        """
         self._bindings.append((spec, infer, model_config))
+        parameters = {name: {"string_value": value} for name, value in (info or {}).items()}
+        self._extensions[spec.name] = {"mixed_shapes": mixed_shapes, "parameters": parameters}
 
     def __enter__(self) -> TritonProcess:
         from pytriton.model_config import Tensor
@@ -207,8 +256,9 @@ class TritonProcess:
                     http_address=self.config.host,
                     http_port=self.config.port,
                     allow_grpc=False,
-                    allow_metrics=self.config.metrics_port is not None,
-                    metrics_port=self.config.metrics_port,
+                    allow_metrics=self._metrics_port is not None,
+                    metrics_port=self._metrics_port,
+                    metrics_address="127.0.0.1" if self._metrics_port is not None else None,
                     exit_timeout_secs=self.config.drain_s,
                     log_file=None if self.config.verbose else self._directory / "triton.log",
                 ),
@@ -223,6 +273,7 @@ class TritonProcess:
                 self._triton.bind(spec.name, infer, inputs, outputs, config=model_config)
             for model in self._triton._model_manager.models:
                 _extend_proxy(model)
+                _extend_config(model, **self._extensions[model.model_name])
             self._start()
         except BaseException:
             self.__exit__(None, None, None)
@@ -315,6 +366,19 @@ def _extend_proxy(model: Any) -> None:
         return files
 
     model.get_proxy_model_files = files
+
+
+def _extend_config(model: Any, mixed_shapes: bool, parameters: Mapping[str, Any]) -> None:
+    """Add to a model's config what PyTriton 0.7 has no words for."""
+    config_of_pytriton = model.get_model_config
+
+    def config() -> dict[str, Any]:
+        config: dict[str, Any] = config_of_pytriton()
+        for tensor in config.get("input", []) if mixed_shapes else []:
+            tensor["allow_ragged_batch"] = True  # Triton's Python back end gets the requests apart, as ever
+        return {**config, "parameters": {**config.get("parameters", {}), **parameters}}
+
+    model.get_model_config = config
 
 
 def _runs(process: int) -> bool:
