@@ -15,12 +15,14 @@ What is overridden of NeMo-Aligner's MegatronGPTRegressionRewardModel, and why:
     loss_func: the host's loss is one label per sequence, or a mean over each micro batch.
     get_loss_and_metrics: counts the labels of the global batch first, so that the loss is a mean over all of them and
         does not depend on how the batch is cut into micro batches and data-parallel ranks.
-    _make_data_iterator_list: each micro batch is cut to its own longest row.
+    build_transformer_config, _make_data_iterator_list: each micro batch is cut to its own longest row, and pipeline
+        stages tell each other how long it is.
     infer: the head's output becomes a score, by the loss that it was trained with.
 """
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Iterator
 
 import torch
@@ -29,6 +31,7 @@ from nemo_aligner.models.nlp.gpt.megatron_gpt_regression_reward_model import Meg
 from nemo_aligner.utils import parallel_state
 
 from nemo_prm.megatron.losses import IGNORE, masked_cross_entropy, masked_mse, to_scores
+from nemo_prm.megatron.prm_dataset import cut_to_longest, padded_length
 
 
 class MegatronGPTPRM(MegatronGPTRegressionRewardModel):
@@ -43,6 +46,17 @@ class MegatronGPTPRM(MegatronGPTRegressionRewardModel):
         self.prm_loss = cfg.get("prm_loss", "mse")
         self.labels_per_micro_batch = torch.tensor(1.0)
 
+    def build_transformer_config(self) -> Any:
+        """The host's, for micro batches of any length."""
+        config = super().build_transformer_config()
+        config.variable_seq_lengths = self.cfg.get("pipeline_model_parallel_size", 1) > 1
+        return config
+
+    @property
+    def length_multiple(self) -> int:
+        """What the tokens of a micro batch are a multiple of: sequence parallelism cuts them into as many parts."""
+        return self.cfg.tensor_model_parallel_size if self.cfg.get("sequence_parallel", False) else 1
+
     def loss_func(self, output_tensor: torch.Tensor, label_tensor: torch.Tensor) -> torch.Tensor:
         """Outputs and labels, both [micro batch, S], to a scalar."""
         loss = masked_mse if self.prm_loss == "mse" else masked_cross_entropy
@@ -55,11 +69,13 @@ class MegatronGPTPRM(MegatronGPTRegressionRewardModel):
 
         The metrics hold `padding_share`: of the tokens computed by all data-parallel ranks, those that are padding.
         """
-        counts = torch.stack([(batch["labels"] != IGNORE).sum(), batch["lengths"].sum(), self._computed_tokens(batch)])
-        counts = counts.double().cuda()
+        micro_batches = batch["lengths"].view(get_num_microbatches(), -1)
+        computed = sum(len(lengths) * padded_length(lengths, self.length_multiple) for lengths in micro_batches)
+        counts = [int((batch["labels"] != IGNORE).sum()), int(batch["lengths"].sum()), computed]
+        totals = torch.tensor(counts, dtype=torch.float64).cuda()
         group = parallel_state.get_data_parallel_group()
-        torch.distributed.all_reduce(counts, group=group)
-        num_labels, num_tokens, num_computed = counts.tolist()
+        torch.distributed.all_reduce(totals, group=group)
+        num_labels, num_tokens, num_computed = totals.tolist()
         # the schedule divides by the micro batches and the ranks average: sum / (N / (M * D)) / M / D = sum / N
         splits = get_num_microbatches() * torch.distributed.get_world_size(group)
         self.labels_per_micro_batch = torch.tensor(max(num_labels, 1.0) / splits)
@@ -70,27 +86,6 @@ class MegatronGPTPRM(MegatronGPTRegressionRewardModel):
         """The host's, as scores: float [B, S] on the scale of the labels."""
         return to_scores(super().infer(*args, **kwargs), self.prm_loss)
 
-    def _computed_tokens(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        lengths, width = batch["lengths"], batch["inputs"].size(1)
-        if not self._cuts_micro_batches():
-            return torch.tensor(lengths.numel() * width)
-        micro_batches = lengths.view(get_num_microbatches(), -1)
-        return micro_batches.amax(dim=1).sum() * micro_batches.size(1)
-
     def _make_data_iterator_list(self, data_iterator: Iterator[Any]) -> Any:
-        if self._cuts_micro_batches():
-            data_iterator = map(cut_to_longest, data_iterator)
-        return super()._make_data_iterator_list(data_iterator)
-
-    def _cuts_micro_batches(self) -> bool:
-        """Pipeline stages exchange tensors of a fixed length."""
-        return parallel_state.get_pipeline_model_parallel_world_size() == 1
-
-
-def cut_to_longest(batch: Any) -> Any:
-    """Cut the padding that every row of a micro batch of `collate_prm` has; what `infer` feeds is left alone."""
-    if not isinstance(batch, dict):
-        return batch
-    length = int(batch["lengths"].max())
-    cut = {name: batch[name][:, :length] for name in ("inputs", "labels", "position_ids", "loss_mask")}
-    return {**batch, **cut, "attention_mask": batch["attention_mask"][..., :length, :length]}
+        cut = partial(cut_to_longest, multiple=self.length_multiple)
+        return super()._make_data_iterator_list(map(cut, data_iterator))

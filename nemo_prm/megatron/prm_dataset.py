@@ -74,24 +74,39 @@ class PRMDataset(torch.utils.data.Dataset):
 
 
 def collate_prm(
-    items: Sequence[tuple[list[int], list[float]]], eos_id: int, length: int | None = None
+    items: Sequence[tuple[list[int], list[float]]], eos_id: int, multiple: int = 1
 ) -> dict[str, torch.Tensor]:
-    """Pad rows at the end, to the longest or to `length`.
+    """Pad rows at the end, to the longest one and on to a multiple of `multiple`.
 
     Returns:
         inputs int64 [B, S], labels float32 [B, S] (IGNORE where unlabelled), lengths int64 [B], position_ids
         int64 [B, S], loss_mask float32 [B, S], attention_mask bool [B, 1, S, S] (True = not attended to, as the host
         has it).
     """
-    length = length or max(len(tokens) for tokens, _ in items)
+    lengths = torch.tensor([len(tokens) for tokens, _ in items])
+    length = padded_length(lengths, multiple)
     inputs = torch.tensor([tokens + [eos_id] * (length - len(tokens)) for tokens, _ in items])
     labels = torch.tensor([row + [IGNORE] * (length - len(row)) for _, row in items], dtype=torch.float32)
     causal = torch.ones(length, length, dtype=torch.bool).triu(1)
     return {
         "inputs": inputs,
         "labels": labels,
-        "lengths": torch.tensor([len(tokens) for tokens, _ in items]),
+        "lengths": lengths,
         "position_ids": torch.arange(length).expand(len(items), length),
         "attention_mask": causal.expand(len(items), 1, length, length),
         "loss_mask": (labels != IGNORE).float(),
     }
+
+
+def padded_length(lengths: torch.Tensor, multiple: int) -> int:
+    """The longest of `lengths`, int64 [B], rounded up to a multiple of `multiple`."""
+    return -(-int(lengths.max()) // multiple) * multiple
+
+
+def cut_to_longest(batch: Any, multiple: int = 1) -> Any:
+    """Cut the padding that every row of a micro batch of `collate_prm` has; what `infer` feeds is left alone."""
+    if not isinstance(batch, dict):
+        return batch
+    length = padded_length(batch["lengths"], multiple)
+    cut = {name: batch[name][:, :length] for name in ("inputs", "labels", "position_ids", "loss_mask")}
+    return {**batch, **cut, "attention_mask": batch["attention_mask"][..., :length, :length]}

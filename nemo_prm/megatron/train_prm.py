@@ -66,8 +66,6 @@ def train_prm(cfg: DictConfig) -> Path:
             f"{len(train_set)} of {len(train_rows)} label rows fit into the model's {context} tokens, fewer than one "
             "batch: set model.global_batch_size and model.micro_batch_size, or label shorter responses"
         )
-    # pipeline stages exchange tensors of a fixed length; alone, padding to the longest row of the batch is enough
-    length = context if parallel_state.get_pipeline_model_parallel_world_size() > 1 else None
     sampler = LengthBucketSampler(
         [len(tokens) for tokens, _ in train_set.items],
         consumed_samples=state["consumed_samples"] if state else 0,
@@ -83,7 +81,7 @@ def train_prm(cfg: DictConfig) -> Path:
         batch_sampler=sampler,
         num_workers=cfg.model.data.num_workers,
         pin_memory=torch.cuda.is_available(),
-        collate_fn=partial(collate_prm, eos_id=tokenizer.eos_id, length=length),
+        collate_fn=partial(collate_prm, eos_id=tokenizer.eos_id, multiple=loaded.model.length_multiple),
     )
     if not len(validation_set):
         logging.warning("no validation rows: training without validation, the last checkpoint is the PRM")

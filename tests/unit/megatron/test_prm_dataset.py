@@ -23,7 +23,7 @@ pytest.importorskip("nemo", reason="the heavy stack is not installed: pip instal
 
 from nemo_prm.data.steps import split_lines  # noqa: E402
 from nemo_prm.megatron.losses import IGNORE, masked_cross_entropy, masked_mse, to_scores  # noqa: E402
-from nemo_prm.megatron.prm_dataset import PRMDataset, collate_prm  # noqa: E402
+from nemo_prm.megatron.prm_dataset import PRMDataset, collate_prm, cut_to_longest  # noqa: E402
 from nemo_prm.types import Cost, LabelRow  # noqa: E402
 
 EOS = 2
@@ -74,6 +74,18 @@ def test_padding_carries_no_label() -> None:
     assert [(labels != IGNORE).sum().item() for labels in batch["labels"]] == [1, 1]
     assert batch["attention_mask"].shape == (2, 1, 8, 8)
     assert not batch["attention_mask"][0, 0].tril().any() and batch["attention_mask"][0, 0, 0, 1]
+
+
+def test_a_micro_batch_keeps_its_longest_row_up_to_the_multiple_of_sequence_parallelism() -> None:
+    dataset = PRMDataset([row("a\n", 1.0), row("aaaa\n", -1.0)], TOKENIZER, max_length=64)
+    batch = collate_prm([dataset[0], dataset[1]], EOS, multiple=4)
+    assert batch["inputs"].shape == batch["labels"].shape == (2, 12)  # 6 and 9 tokens
+    first = {name: tensor[:1] for name, tensor in batch.items()}
+    for multiple, width in ((1, 6), (4, 8)):
+        cut = cut_to_longest(first, multiple)
+        assert cut["inputs"].tolist() == [[*b"do\na\n", EOS, EOS, EOS][:width]]
+        assert {cut[name].shape for name in ("inputs", "labels", "loss_mask", "position_ids")} == {(1, width)}
+        assert cut["attention_mask"].shape == (1, 1, width, width) and cut["lengths"].tolist() == [6]
 
 
 def test_rows_beyond_the_context_are_left_out() -> None:
