@@ -481,6 +481,45 @@ def model_cuda() -> None:
     ModelPT.cuda = lambda self, device=None: self
 
 
+@patch(
+    "adapters_without_transformer_engine",
+    versions="nemo-toolkit 2.2 (mcore_mixins.py:18)",
+    reason="NameError swap_mcore_mixin: the module that adds LoRA to Megatron's layers imports a function of Transformer "
+    "Engine, which it goes without where that is None",
+    needed=lacks("transformer_engine"),
+)
+def adapters_without_transformer_engine() -> None:
+    name = "megatron.core.extensions.transformer_engine"
+    stand_in = types.ModuleType(name)
+    stand_in.SplitAlongDim = None  # type: ignore[attr-defined]
+    sys.modules[name] = stand_in
+    try:
+        from nemo.collections.nlp.modules.common.megatron.adapters import mcore_mixins
+    finally:
+        del sys.modules[name]  # others find out by importing it whether Transformer Engine is there
+    from nemo.collections.nlp.parts import peft_config
+    from nemo.collections.nlp.parts.mixins import nlp_adapter_mixins
+
+    nlp_adapter_mixins.swap_mcore_mixin = mcore_mixins.swap_mcore_mixin
+    for mixin in vars(mcore_mixins):
+        if mixin.startswith("MCore"):
+            setattr(peft_config, mixin, getattr(mcore_mixins, mixin))
+
+
+@patch(
+    "adapter_attention_forward",
+    versions="nemo-toolkit 2.2 (mcore_mixins.py:227) with megatron-core 0.12",
+    reason="attention with LoRA has a copy of megatron-core 0.11's forward(): TypeError inference_context; without it "
+    "Megatron's own runs, which asks the mixin for query, key and value, but has no adapter at the output projection",
+    needed=lambda: True,  # so that the same layers can be adapted with either version
+    kind="any",
+)
+def adapter_attention_forward() -> None:
+    from nemo.collections.nlp.modules.common.megatron.adapters.mcore_mixins import MCoreSelfAttentionMixin
+
+    del MCoreSelfAttentionMixin.forward
+
+
 # ---- NeMo-Aligner -------------------------------------------------------------------------------------------------
 
 

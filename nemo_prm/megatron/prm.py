@@ -17,6 +17,7 @@ What is overridden of NeMo-Aligner's MegatronGPTRegressionRewardModel, and why:
         does not depend on how the batch is cut into micro batches and data-parallel ranks.
     build_transformer_config, _make_data_iterator_list: each micro batch is cut to its own longest row, and pipeline
         stages tell each other how long it is.
+    save_to, sharded_state_dict: a `.nemo` holds adapters merged into the weights, as a plain PRM.
     infer: the head's output becomes a score, by the loss that it was trained with.
 """
 
@@ -27,14 +28,16 @@ from typing import Any, Iterator
 
 import torch
 from megatron.core.num_microbatches_calculator import get_num_microbatches
+from nemo.collections.nlp.parts.mixins.nlp_adapter_mixins import NLPAdapterModelMixin
 from nemo_aligner.models.nlp.gpt.megatron_gpt_regression_reward_model import MegatronGPTRegressionRewardModel
 from nemo_aligner.utils import parallel_state
 
+from nemo_prm.megatron import lora
 from nemo_prm.megatron.losses import IGNORE, masked_cross_entropy, masked_mse, to_scores
 from nemo_prm.megatron.prm_dataset import cut_to_longest, padded_length
 
 
-class MegatronGPTPRM(MegatronGPTRegressionRewardModel):
+class MegatronGPTPRM(NLPAdapterModelMixin, MegatronGPTRegressionRewardModel):
     """Scores every token; a score counts where a line ends. `model.output_sequence` must be True.
 
     `model.prm_loss` is mse or cross_entropy. It stays in the checkpoint's config: the scores' scale depends on it.
@@ -45,6 +48,7 @@ class MegatronGPTPRM(MegatronGPTRegressionRewardModel):
         super().__init__(cfg, trainer)
         self.prm_loss = cfg.get("prm_loss", "mse")
         self.labels_per_micro_batch = torch.tensor(1.0)
+        self.saving_merged = False
 
     def build_transformer_config(self) -> Any:
         """The host's, for micro batches of any length."""
@@ -85,6 +89,23 @@ class MegatronGPTPRM(MegatronGPTRegressionRewardModel):
     def infer(self, *args: Any, **kwargs: Any) -> torch.Tensor:
         """The host's, as scores: float [B, S] on the scale of the labels."""
         return to_scores(super().infer(*args, **kwargs), self.prm_loss)
+
+    def save_to(self, save_path: str) -> None:
+        """The host's; adapters are merged into the weights, so that whatever loads a PRM loads this one."""
+        if not self.use_peft:
+            super().save_to(save_path)
+            return
+        self.saving_merged = True
+        try:
+            with lora.merged(self):
+                super().save_to(save_path)
+        finally:
+            self.saving_merged = False
+
+    def sharded_state_dict(self, prefix: str = "") -> dict[str, Any]:
+        """The host's, without adapters while a `.nemo` is written."""
+        found = super().sharded_state_dict(prefix)
+        return {key: value for key, value in found.items() if not (self.saving_merged and lora.ADAPTER_KEY in key)}
 
     def _make_data_iterator_list(self, data_iterator: Iterator[Any]) -> Any:
         cut = partial(cut_to_longest, multiple=self.length_multiple)

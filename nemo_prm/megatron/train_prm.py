@@ -25,6 +25,7 @@ from omegaconf import DictConfig, open_dict
 from nemo_prm.data.rows import read_label_rows
 from nemo_prm.errors import ConfigError, DataError
 from nemo_prm.megatron import host
+from nemo_prm.megatron.lora import add_lora, check_peft
 from nemo_prm.megatron.losses import Loss
 from nemo_prm.megatron.prm import MegatronGPTPRM
 from nemo_prm.megatron.prm_dataset import PRMDataset, collate_prm
@@ -48,6 +49,7 @@ def train_prm(cfg: DictConfig) -> Path:
     """
     if cfg.model.prm_loss not in get_args(Loss):
         raise ConfigError(f"loss must be one of {', '.join(get_args(Loss))}, got {cfg.model.prm_loss!r}")
+    check_peft(cfg.model.peft)
     data = Path(cfg.data)
     train_rows, validation_rows = (read_label_rows(data / f"{name}.jsonl") for name in ("train", "validation"))
     if not train_rows:
@@ -55,6 +57,8 @@ def train_prm(cfg: DictConfig) -> Path:
     fit_batch_size(cfg, len(train_rows))
 
     loaded = host.load(cfg, "rm", MegatronGPTPRM, new_head=cfg.new_head)
+    if cfg.model.peft.peft_scheme == "lora":
+        add_lora(loaded.model, cfg.model)
     state = host.resume_state(loaded)
     host.initialise(loaded, cfg)
 

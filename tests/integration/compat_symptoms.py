@@ -21,6 +21,7 @@ import io
 import json
 import os
 import sys
+import types
 
 
 def cuda_calls() -> None:
@@ -148,6 +149,25 @@ def model_cuda() -> None:
 
     torch.cuda.current_device = lambda: torch.device("cpu")
     ModelPT.cuda(torch.nn.Linear(1, 1))
+
+
+def adapters_without_transformer_engine() -> None:
+    from nemo.collections.nlp.parts.mixins import nlp_adapter_mixins
+
+    nlp_adapter_mixins.swap_mcore_mixin  # noqa: B018
+
+
+def adapter_attention_forward() -> None:
+    name = "megatron.core.extensions.transformer_engine"
+    given = sys.modules.get(name)
+    sys.modules[name] = types.SimpleNamespace(SplitAlongDim=None)  # so that it can be imported without the other patch
+    try:
+        from nemo.collections.nlp.modules.common.megatron.adapters.mcore_mixins import MCoreSelfAttentionMixin
+    finally:
+        del sys.modules[name]
+        if given is not None:
+            sys.modules[name] = given
+    inspect.signature(MCoreSelfAttentionMixin.forward).bind(None, None, None, inference_context=None)
 
 
 def tensorrt_llm_stand_in() -> None:

@@ -30,6 +30,8 @@ pytest.importorskip("torch", reason="the heavy stack is not installed: pip insta
 
 TOLERANCE = 1e-5
 STEPS = 4
+LAST_STEP = f'"step": {STEPS - 1}'  # metrics hold it once the checkpoint of step 2 is there, before that of the end
+TARGETS = ("attention_qkv", "mlp_fc1", "mlp_fc2")  # of LoRA: all that can be adapted
 COMMON = [
     "model.global_batch_size=8",
     "model.micro_batch_size=4",
@@ -66,16 +68,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_policy_nemo: Path) -> 
         rows = str(folder / "data" / "validation.jsonl")
         return Run(name, [f"checkpoint={folder / prm}", *overrides], ranks, score=rows)
 
+    lora = ["model.peft.peft_scheme=lora", f"model.peft.lora_tuning.target_modules=[{','.join(TARGETS)}]"]
     runs = [
         *(train(name, name, *overrides) for name, overrides in SPLITS.items()),
         score("one_scores", "one/prm.nemo"),
         score("tp_scores", "tp/prm.nemo", *SPLITS["tp"]),
         score("tp_scores_at_1", "tp/prm.nemo"),
         score("pp_scores", "pp/prm.nemo", *SPLITS["pp"]),
-        train("killed", "killed", kill_at=["killed/metrics.jsonl", '"step": 2']),
+        train("killed", "killed", kill_at=["killed/metrics.jsonl", LAST_STEP]),
         train("resumed", "killed"),
         train("entropy", "entropy", "loss=cross_entropy"),
         score("entropy_scores", "entropy/checkpoints/prm.nemo"),  # the last, which the report is of,
+        train("lora", "lora", *lora, *SPLITS["tp"]),
+        score("lora_scores", "lora/checkpoints/prm.nemo"),
+        train("lora_killed", "lora_killed", *lora, *SPLITS["tp"], kill_at=["lora_killed/metrics.jsonl", LAST_STEP]),
+        train("lora_resumed", "lora_killed", *lora),
     ]
     driver = Path(__file__).with_name("prm_runs.py")
     result = subprocess.run(
@@ -116,18 +123,41 @@ def test_scores_do_not_depend_on_the_split(folder: Path, run: str) -> None:
     assert np.std(scores(folder, run)) > 0.01
 
 
+def steps_run(folder: Path, run: str) -> list[int]:
+    rows = [json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
+    return [row["step"] for row in rows if "train/loss" in row]
+
+
 def test_a_killed_run_goes_on_as_if_nothing_had_been(folder: Path) -> None:
+    assert steps_run(folder, "killed") == [0, 1, 2, 3, 2, 3]
     assert losses(folder, "killed") == losses(folder, "one")
     reports = [json.loads((folder / name / "validation.json").read_text()) for name in ("killed", "one")]
     assert reports[0] == reports[1]
 
 
+def squared_error(folder: Path, run: str) -> float:
+    rows = [json.loads(line) for line in (folder / "data" / "validation.jsonl").read_text().splitlines()]
+    labels = [label for row in rows for label in row["labels"]]
+    return float(np.mean((np.array(scores(folder, run)) - labels) ** 2))
+
+
 def test_scores_of_cross_entropy_are_on_the_scale_of_the_labels(folder: Path) -> None:
     assert max(map(abs, scores(folder, "entropy_scores"))) < 1
     mse = json.loads((folder / "entropy" / "validation.json").read_text())["model"]["mse"]
-    rows = [json.loads(line) for line in (folder / "data" / "validation.jsonl").read_text().splitlines()]
-    labels = [label for row in rows for label in row["labels"]]
-    assert np.mean((np.array(scores(folder, "entropy_scores")) - labels) ** 2) == pytest.approx(mse, abs=1e-5)
+    assert squared_error(folder, "entropy_scores") == pytest.approx(mse, abs=1e-5)
+
+
+def test_adapters_of_two_ranks_are_merged_into_a_prm_that_one_rank_loads(folder: Path) -> None:
+    """The server's loader knows nothing of adapters; the report is of the model that had them."""
+    report = json.loads((folder / "lora" / "validation.json").read_text())
+    assert squared_error(folder, "lora_scores") == pytest.approx(report["model"]["mse"], abs=TOLERANCE)
+    assert losses(folder, "lora")[0] == pytest.approx(losses(folder, "one")[0], abs=TOLERANCE)  # they start as nothing
+    assert abs(losses(folder, "lora")[1] - losses(folder, "one")[1]) > 0.01
+
+
+def test_adapters_of_two_ranks_go_on_at_one(folder: Path) -> None:
+    assert steps_run(folder, "lora_killed") == [0, 1, 2, 3, 2, 3]
+    np.testing.assert_allclose(losses(folder, "lora_killed"), losses(folder, "lora"), atol=TOLERANCE)
 
 
 def test_the_validation_is_reported_and_drawn(folder: Path) -> None:
