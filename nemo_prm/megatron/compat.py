@@ -484,8 +484,8 @@ def model_cuda() -> None:
 @patch(
     "adapters_without_transformer_engine",
     versions="nemo-toolkit 2.2 (mcore_mixins.py:18)",
-    reason="NameError swap_mcore_mixin: the module that adds LoRA to Megatron's layers imports a function of Transformer "
-    "Engine, which it goes without where that is None",
+    reason="NameError swap_mcore_mixin: the module that adds LoRA to Megatron's layers imports a function of "
+    "Transformer Engine, which it goes without where that is None",
     needed=lacks("transformer_engine"),
 )
 def adapters_without_transformer_engine() -> None:

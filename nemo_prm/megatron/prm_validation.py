@@ -112,14 +112,16 @@ class PRMTrainer(SupervisedTrainer):
             metrics[f"first_error_f1_{baseline}"] = report[baseline]["first_error_f1"]
         best = self._keep_best(metrics["first_error_f1"])
         if torch.distributed.get_rank() == 0:
-            write_json(self._report_file(), finite_or_null({"step": self.step, "best": best, **report}))
+            write_json(self.output / "validation.json", finite_or_null({"step": self.step, "best": best, **report}))
             draw_reliability(self.output / "reliability.svg", report["reliability"])
         torch.distributed.barrier()
         return metrics["mse"], metrics
 
     def _keep_best(self, f1: float) -> dict[str, Any] | None:
         """Save the model where it is the best so far; says which step's is."""
-        best = read_json(self._report_file()).get("best") if self._report_file().exists() else None
+        # in here, since a run that resumes has the files of its folder moved away by the host
+        record = self.best_checkpoint.with_suffix(".json")
+        best = read_json(record) if record.exists() else None
         if math.isnan(f1) or (best is not None and self.best_checkpoint.exists() and f1 <= best["first_error_f1"]):
             return best
         self.best_checkpoint.parent.mkdir(parents=True, exist_ok=True)
@@ -128,11 +130,9 @@ class PRMTrainer(SupervisedTrainer):
         torch.distributed.barrier()
         if torch.distributed.get_rank() == 0:
             os.replace(partial, self.best_checkpoint)
+            write_json(record, {"step": self.step, "first_error_f1": f1})
         torch.distributed.barrier()
         return {"step": self.step, "first_error_f1": f1}
-
-    def _report_file(self) -> Path:
-        return self.output / "validation.json"
 
 
 def draw_reliability(path: Path, bins: Sequence[dict[str, float]]) -> None:
