@@ -25,33 +25,12 @@ from nemo.collections.nlp.modules.common.megatron.adapters.parallel_adapters imp
 from nemo.collections.nlp.parts.peft_config import LoraPEFTConfig
 from omegaconf import DictConfig
 
-from nemo_prm.errors import ConfigError
-
-SCHEMES = ("none", "lora")
-TARGETS = ("attention_qkv", "mlp_fc1", "mlp_fc2")  # not attention_dense: compat.adapter_attention_forward
 ADAPTED = {
     AdapterName.LORA_KQV_ADAPTER: "linear_qkv",
     AdapterName.LORA_Hto4H_ADAPTER: "linear_fc1",
     AdapterName.LORA_4HtoH_ADAPTER: "linear_fc2",
 }
 ADAPTER_KEY = ".adapter_layer."  # in the names of an adapter's parameters
-
-
-def check_peft(peft: DictConfig) -> None:
-    """Look at `model.peft` before anything is loaded.
-
-    Raises:
-        ConfigError: another scheme or target, or a variant that cannot be merged.
-    """
-    if peft.peft_scheme not in SCHEMES:
-        raise ConfigError(f"model.peft.peft_scheme must be one of {', '.join(SCHEMES)}, got {peft.peft_scheme!r}")
-    lora = peft.lora_tuning
-    if peft.peft_scheme == "lora" and (lora.get("variant", "nemo") != "nemo" or lora.weight_tying):
-        raise ConfigError("model.peft.lora_tuning: only variant nemo without weight_tying can be merged into a PRM")
-    if not set(lora.target_modules) <= set(TARGETS):
-        raise ConfigError(
-            f"model.peft.lora_tuning.target_modules must be of {', '.join(TARGETS)}, got {list(lora.target_modules)}"
-        )
 
 
 class AdapterDict(torch.nn.ModuleDict):

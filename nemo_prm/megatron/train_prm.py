@@ -25,7 +25,8 @@ from omegaconf import DictConfig, open_dict
 from nemo_prm.data.rows import read_label_rows
 from nemo_prm.errors import ConfigError, DataError
 from nemo_prm.megatron import host
-from nemo_prm.megatron.lora import add_lora, check_peft
+from nemo_prm.megatron.lora import add_lora
+from nemo_prm.megatron.lora_options import check_peft
 from nemo_prm.megatron.losses import Loss
 from nemo_prm.megatron.prm import MegatronGPTPRM
 from nemo_prm.megatron.prm_dataset import PRMDataset, collate_prm
