@@ -180,22 +180,29 @@ def validation_report(responses: Sequence[ScoredResponse]) -> dict[str, Any]:
     """`measure` of the model and the baselines, over all responses and split; what validation.json holds.
 
     Returns:
-        model, constant, outcome_only, perfect_outcome: measures; by_class, by_length, by_difficulty: measures of the
-        model by group; reliability: the bins of the calibration error.
+        model, constant, outcome_only, perfect_outcome: measures; by_class, by_length, by_difficulty: the same four by
+        group; reliability: the bins of the calibration error.
     """
+    scored = {
+        "model": responses,
+        "constant": constant_baseline(responses),  # of all responses, in a group too
+        "outcome_only": outcome_baseline(responses),
+        "perfect_outcome": perfect_outcome(responses),
+    }
 
     def split(key: Callable[[ScoredResponse], str]) -> Mapping[str, Any]:
-        groups: dict[str, list[ScoredResponse]] = {}
-        for response in responses:
-            groups.setdefault(key(response), []).append(response)
-        return {name: measure(groups[name]) for name in sorted(groups)}
+        keys = [key(response) for response in responses]
+        return {
+            group: {
+                name: measure([entry for entry, found in zip(entries, keys) if found == group])
+                for name, entries in scored.items()
+            }
+            for group in sorted(set(keys))
+        }
 
     lines = [line for response in responses for line in response.lines()]
     return {
-        "model": measure(responses),
-        "constant": measure(constant_baseline(responses)),
-        "outcome_only": measure(outcome_baseline(responses)),
-        "perfect_outcome": measure(perfect_outcome(responses)),
+        **{name: measure(entries) for name, entries in scored.items()},
         "by_class": split(lambda response: response.response_class),
         "by_length": split(lambda response: length_bucket(response.num_tokens)),
         "by_difficulty": split(lambda response: response.difficulty),

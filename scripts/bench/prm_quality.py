@@ -98,7 +98,7 @@ def main() -> None:
     rows |= {name.replace("_", " "): report[name] for name in ("constant", "outcome_only", "perfect_outcome")}
     rows["line number"] = measure(line_number_baseline(responses))
     for group in ("by_class", "by_length", "by_difficulty"):
-        rows |= {f"PRM, {group.removeprefix('by_')} {name}": found for name, found in report[group].items()}
+        rows |= {f"PRM, {group.removeprefix('by_')} {name}": found["model"] for name, found in report[group].items()}
     print(f"{len(responses)} responses, {rows['PRM']['lines']} lines\n")
     print(
         f"| | responses | {' | '.join(name.replace('_', ' ') for name in SHOWN)} |\n|---|{'---|' * (len(SHOWN) + 1)}"

@@ -67,6 +67,7 @@ def patched() -> dict[str, str | None]:
 # behaviour is asserted by the tests of training, saving and serving.
 CHECKED_ELSEWHERE = {
     "adam_step_in_group",
+    "adapter_attention_forward",
     "cache_rotated_keys",
     "checkpoint_write_item",
     "dense_ppo_rewards",

@@ -96,12 +96,17 @@ def test_baselines() -> None:
     assert report["outcome_only"]["accuracy"] == pytest.approx(5 / 6)
     assert report["outcome_only"]["mse"] == pytest.approx((2 * 0.2**2 + 1.2**2 + 0.8**2 + 2 * 0.7**2) / 6)
     assert list(report["by_class"]) == ["correct", "revised", "wrong"]
-    assert {name: found["responses"] for name, found in report["by_length"].items()} == {
+    assert {name: found["model"]["responses"] for name, found in report["by_length"].items()} == {
         "000-050": 1,
         "051-100": 1,
         "101-200": 1,
     }
-    assert {name: found["responses"] for name, found in report["by_difficulty"].items()} == {"easy": 1, "hard": 2}
+    by_difficulty = report["by_difficulty"]
+    assert {name: found["model"]["responses"] for name, found in by_difficulty.items()} == {"easy": 1, "hard": 2}
+    for baseline in ("constant", "outcome_only", "perfect_outcome"):  # lines of the groups make up those of all
+        found = [by_difficulty[name][baseline] for name in ("easy", "hard")]
+        total = sum(each["lines"] * each["mse"] for each in found) / sum(each["lines"] for each in found)
+        assert total == pytest.approx(report[baseline]["mse"])
     assert sum(each["lines"] for each in report["reliability"]) == 6
 
 
