@@ -167,4 +167,5 @@ class DensePPOTrainer(PPOTrainer):
         self.rm_critic.lambda_scale = self.watch.lambda_scale
 
     def _rules_file(self) -> Path:
-        return self.output / "rules.json"
+        # beside the checkpoints, since a run that resumes has the files of its folder moved away by the host
+        return self.output / "checkpoints" / "rules.json"

@@ -145,7 +145,7 @@ def test_what_the_rules_have_counted_is_saved_with_the_checkpoint(
     hand_rollout_models: Path, steps: list[dict[str, Any]]
 ) -> None:
     assert [step["metrics"]["lambda_scale"] for step in steps] == [1, 1, 1]
-    [state] = json.loads((hand_rollout_models / "rl/rules.json").read_text()).values()
+    [state] = json.loads((hand_rollout_models / "rl/checkpoints/rules.json").read_text()).values()
     assert state["lambda_scale"] == 0.5 and set(state["streaks"].values()) == {0}
 
 
