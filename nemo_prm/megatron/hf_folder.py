@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import json
+from base64 import b64decode, b64encode
 from pathlib import Path
 from typing import Any, Mapping, NamedTuple
 
@@ -22,6 +23,13 @@ from nemo_prm.errors import CheckpointError
 FAMILIES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
 VOCABULARY_MULTIPLE = 128  # rows of the embedding are padded to it, so that tensor parallelism divides them
 # Keys that change what the model computes, with the values under which Megatron computes the same.
+DTYPES = ("float32", "bfloat16", "float16")
+EXTRA_FILES = (  # travel with the weights, unread
+    "generation_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "chat_template.jinja",
+)
 REQUIRED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "attention_bias": (None, False),
@@ -82,11 +90,14 @@ def check_supported(config: Mapping[str, Any], where: str) -> None:
     for key in (*needed, "max_position_embeddings"):
         if type(config.get(key)) is not int or config[key] < 1:
             raise CheckpointError(f"{where}: {key} must be a positive integer, found {config.get(key)!r}")
-    if "head_dim" not in config and config["hidden_size"] % config["num_attention_heads"]:
+    for key in ("num_key_value_heads", "head_dim"):
+        if config.get(key) is not None and (type(config[key]) is not int or config[key] < 1):
+            raise CheckpointError(f"{where}: {key} must be a positive integer, found {config[key]!r}")
+    if config.get("head_dim") is None and config["hidden_size"] % config["num_attention_heads"]:
         raise CheckpointError(f"{where}: hidden_size is no multiple of num_attention_heads")
     if config["num_attention_heads"] % num_query_groups(config):
         raise CheckpointError(f"{where}: num_attention_heads is no multiple of num_key_value_heads")
-    rope_factor(config, where)
+    rotary(config, where)
 
 
 def num_query_groups(config: Mapping[str, Any]) -> int:
@@ -97,19 +108,34 @@ def head_dim(config: Mapping[str, Any]) -> int:
     return int(config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"])
 
 
-def rope_factor(config: Mapping[str, Any], where: str = "config.json") -> float | None:
-    """By how much positions are stretched; None where they are not.
+class Rotary(NamedTuple):
+    """Rotary positions: their base, and by how much they are stretched (None: not)."""
+
+    base: float
+    factor: float | None
+
+
+def rotary(config: Mapping[str, Any], where: str = "config.json") -> Rotary:
+    """Read `rope_theta` and `rope_scaling`, or `rope_parameters`, which holds both since Transformers 5.
 
     Raises:
-        CheckpointError: a scaling other than linear.
+        CheckpointError: a scaling other than linear, or a value that is no number.
     """
-    scaling = config.get("rope_scaling") or {}
+    key = "rope_parameters" if config.get("rope_parameters") is not None else "rope_scaling"
+    scaling = config.get(key) or {}
+    if not isinstance(scaling, Mapping):
+        raise CheckpointError(f"{where}: {key} {scaling!r} is no mapping")
     kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind == "default":
-        return None
-    if kind != "linear":
-        raise CheckpointError(f"{where}: rope_scaling {scaling!r} is not supported, only linear")
-    return float(scaling["factor"])
+    if kind not in ("default", "linear") or any(isinstance(value, Mapping) for value in scaling.values()):
+        raise CheckpointError(f"{where}: {key} {dict(scaling)!r} is not supported, only linear")
+    numbers = {"rope_theta": scaling.get("rope_theta", config.get("rope_theta", 10000.0))}
+    if kind == "linear":
+        numbers["factor"] = scaling.get("factor")
+    for name, value in numbers.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+            raise CheckpointError(f"{where}: {name} must be a number over 0, found {value!r}")
+    factor = numbers.get("factor")
+    return Rotary(float(numbers["rope_theta"]), None if factor is None else float(factor))
 
 
 def padded_vocabulary(config: Mapping[str, Any]) -> int:
@@ -118,7 +144,7 @@ def padded_vocabulary(config: Mapping[str, Any]) -> int:
 
 def model_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """What the host's model config says of the same model; its other keys are those of `conf/import_hf.yaml`."""
-    context = config["max_position_embeddings"]
+    context, positions = config["max_position_embeddings"], rotary(config)
     return {
         "encoder_seq_length": context,
         "max_position_embeddings": context,
@@ -128,8 +154,8 @@ def model_config(config: Mapping[str, Any]) -> dict[str, Any]:
         "num_attention_heads": config["num_attention_heads"],
         "num_query_groups": num_query_groups(config),
         "kv_channels": head_dim(config),
-        "rotary_base": config.get("rope_theta") or 10000.0,
-        "seq_len_interpolation_factor": rope_factor(config),
+        "rotary_base": positions.base,
+        "seq_len_interpolation_factor": positions.factor,
         "layernorm_epsilon": config.get("rms_norm_eps", 1e-6),
         "qkv_bias": config["model_type"] == "qwen2",
         "share_embeddings_and_output_weights": bool(config.get("tie_word_embeddings", False)),
@@ -162,6 +188,19 @@ def find_tensors(folder: Path) -> dict[str, Path]:
     if missing:
         raise CheckpointError(f"{missing[0]} is missing, although {index.name} names it: is the download complete?")
     return files
+
+
+def pack_extra_files(folder: Path) -> dict[str, str]:
+    """Content of those of `EXTRA_FILES` that are there, in base64: OmegaConf would take a "${" in it for its own."""
+    found = {name: folder / name for name in EXTRA_FILES}
+    return {name: b64encode(path.read_bytes()).decode() for name, path in found.items() if path.is_file()}
+
+
+def unpack_extra_files(packed: Mapping[str, str], folder: Path) -> None:
+    """Write what `pack_extra_files` read."""
+    for name in EXTRA_FILES:
+        if name in packed:
+            (folder / name).write_bytes(b64decode(packed[name]))
 
 
 def _names(path: Path) -> list[str]:

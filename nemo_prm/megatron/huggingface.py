@@ -93,8 +93,11 @@ def shape_of(name: str, config: Mapping[str, Any], view: torch.Tensor) -> tuple[
 
 
 @torch.no_grad()
-def fill(model: torch.nn.Module, config: Mapping[str, Any], files: Mapping[str, Path]) -> None:
+def fill(model: torch.nn.Module, config: Mapping[str, Any], files: Mapping[str, Path]) -> torch.dtype:
     """Copy the tensors of safetensors files into a model, one at a time.
+
+    Returns:
+        The type of all tensors; float32, which holds them all, where they have several.
 
     Raises:
         CheckpointError: a tensor is missing, of another shape, or not of this kind of model; or a file is damaged.
@@ -102,6 +105,7 @@ def fill(model: torch.nn.Module, config: Mapping[str, Any], files: Mapping[str, 
     left = {name for name in files if not name.endswith(IGNORED)}
     if config.get("tie_word_embeddings", False):
         left.discard("lm_head.weight")  # some checkpoints hold the tied matrix twice
+    dtypes = set()
     parameters = dict(model.named_parameters())
     for name in ("embedding.word_embeddings.weight", "output_layer.weight"):
         if name in parameters:
@@ -121,10 +125,16 @@ def fill(model: torch.nn.Module, config: Mapping[str, Any], files: Mapping[str, 
                 f"tensor {name} of {files[name]} has shape {tuple(tensor.shape)}, and config.json asks for "
                 f"{tuple(expected)}"
             )
+        if str(tensor.dtype).removeprefix("torch.") not in hf_folder.DTYPES:
+            raise CheckpointError(
+                f"tensor {name} of {files[name]} is {tensor.dtype}: quantised weights are not supported"
+            )
+        dtypes.add(tensor.dtype)
         view.copy_(tensor.view(view.shape))
     if left:
         name = min(left)
         raise CheckpointError(f"tensor {name} of {files[name]} has no place in a {config['model_type']} model")
+    return dtypes.pop() if len(dtypes) == 1 else torch.float32
 
 
 def import_model(cfg: DictConfig, source: hf_folder.Source) -> Path:
@@ -143,7 +153,10 @@ def import_model(cfg: DictConfig, source: hf_folder.Source) -> Path:
     with open_dict(cfg.model):
         cfg.model.update(hf_folder.model_config(source.config))
         cfg.model.tokenizer = hf_folder.find_tokenizer(source.folder)
-        cfg.model.huggingface = source.config  # what `export_model` writes again
+        cfg.model.huggingface = {  # what `export_model` writes again
+            "config": source.config,
+            "files": hf_folder.pack_extra_files(source.folder),
+        }
         cfg.model.target = f"{MegatronGPTModel.__module__}.{MegatronGPTModel.__qualname__}"
     trainer = Trainer(
         strategy=NLPDDPStrategy(),
@@ -154,10 +167,11 @@ def import_model(cfg: DictConfig, source: hf_folder.Source) -> Path:
         enable_progress_bar=False,
     )
     model = MegatronGPTModel(cfg.model, trainer)
-    fill(model.model, source.config, source.files)
+    dtype = fill(model.model, source.config, source.files)
     init_distributed(trainer, model, cfg.model.get("transformer_engine", False))
-    dtype = getattr(torch, str(source.config.get("torch_dtype") or "float32"))
     model.model.to(dtype)  # as the weights came: nothing is lost, and a bfloat16 model takes half the room
+    with open_dict(model.cfg):
+        model.cfg.huggingface.dtype = str(dtype).removeprefix("torch.")
     output = Path(cfg.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     model.save_to(str(output))
@@ -179,9 +193,16 @@ def export_model(checkpoint: Path, output: Path, max_shard_size: str = "5GB") ->
     from huggingface_hub import split_torch_state_dict_into_shards
 
     settings = yaml.safe_load(nemo_file.read_config(checkpoint))
-    config = huggingface_config(settings, checkpoint)
+    imported = settings.get("huggingface")
+    if not imported:
+        raise CheckpointError(
+            f"{checkpoint} did not come from scripts/import_hf.py: what it computes may have no Hugging Face form"
+        )
+    if any(output.glob("*.safetensors")):
+        raise CheckpointError(f"{output} holds a model already: choose another folder, or empty it")
+    config = imported["config"]
     model = load_policy(checkpoint, precision="32")
-    dtype = getattr(torch, str(config.get("torch_dtype") or "float32"))
+    dtype = getattr(torch, imported["dtype"])
     found = dict(places(config, dict(model.model.named_parameters())))
     shapes = {
         name: torch.empty(view.shape, dtype=dtype, device="meta").reshape(shape_of(name, config, view))
@@ -196,22 +217,9 @@ def export_model(checkpoint: Path, output: Path, max_shard_size: str = "5GB") ->
         index = {"metadata": split.metadata, "weight_map": split.tensor_to_filename}
         (output / "model.safetensors.index.json").write_text(json.dumps(index, indent=2) + "\n")
     (output / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    hf_folder.unpack_extra_files(imported["files"], output)
     write_tokenizer(settings["tokenizer"], checkpoint, output)
     return output
-
-
-def huggingface_config(settings: Mapping[str, Any], checkpoint: Path) -> dict[str, Any]:
-    """The config.json that the model config inside a `.nemo` keeps.
-
-    Raises:
-        CheckpointError: there is none.
-    """
-    config = settings.get("huggingface")
-    if not config:
-        raise CheckpointError(
-            f"{checkpoint} did not come from scripts/import_hf.py: what it computes may have no Hugging Face form"
-        )
-    return dict(config)
 
 
 def write_tokenizer(tokenizer: Mapping[str, Any], checkpoint: Path, output: Path) -> None:

@@ -28,6 +28,8 @@ import time
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nemo_prm import supervisor
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "scripts" / "train_prm.py"
 
@@ -61,6 +63,7 @@ def main(folder: Path) -> None:
     compat.apply()
     import nemo_prm.megatron.train_prm  # noqa: F401
 
+    supervisor.become_subreaper()  # the host's queue of checkpoint saves outlives a process that does not end as usual
     for item in json.load(sys.stdin):
         run = Run(**item)
         started = time.monotonic()
@@ -75,6 +78,8 @@ def main(folder: Path) -> None:
             for pid in pids:
                 os.kill(pid, signal.SIGKILL)
         codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+        for pid in supervisor.descendants(os.getpid()):
+            os.kill(pid, signal.SIGKILL)
         print(f"{run.name}: {time.monotonic() - started:.1f} s", flush=True)
         if codes != [-signal.SIGKILL if run.kill_at else 0] * run.ranks:
             sys.exit(f"{run.name} ended with {codes}:\n{(folder / f'{run.name}.log').read_text()[-3000:]}")

@@ -67,6 +67,9 @@ def test_a_model_comes_back_as_it_went(folder: Path, name: str) -> None:
     assert before.keys() == after.keys()
     for key, tensor in before.items():
         assert after[key].dtype == tensor.dtype and after[key].equal(tensor), key
+    for extra in ("special_tokens_map.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json"):
+        files = [folder / each / extra for each in (name, f"{name}_back")]
+        assert files[0].read_bytes() == files[1].read_bytes(), extra
     configs = [json.loads((folder / each / "config.json").read_text()) for each in (name, f"{name}_back")]
     assert configs[0] == configs[1]
 
@@ -107,6 +110,12 @@ def test_a_model_of_the_hub_is_not_downloaded(tmp_path: Path) -> None:
         ({"attention_bias": True}, "attention_bias True is not supported"),
         ({"quantization_config": {"bits": 4}}, "quantization_config"),
         ({"num_key_value_heads": 3}, "num_attention_heads is no multiple"),
+        ({"rope_scaling": {"rope_type": "linear"}}, "factor must be a number over 0, found None"),
+        ({"rope_scaling": "linear"}, "rope_scaling 'linear' is no mapping"),
+        ({"rope_parameters": {"rope_type": "llama3", "factor": 8.0}}, "rope_parameters .* is not supported"),
+        ({"rope_theta": "x", "rope_scaling": None}, "rope_theta must be a number over 0, found 'x'"),
+        ({"num_key_value_heads": "2"}, "num_key_value_heads must be a positive integer"),
+        ({"head_dim": -4}, "head_dim must be a positive integer"),
         ({"vocab_size": None}, "vocab_size must be a positive integer"),
     ],
 )
@@ -122,6 +131,15 @@ def test_what_megatron_would_compute_otherwise_is_refused(
         read_config(tmp_path)
 
 
+def test_rope_parameters_are_read_as_the_older_keys() -> None:
+    from nemo_prm.megatron.hf_folder import rotary
+
+    assert rotary({"rope_parameters": {"rope_type": "default", "rope_theta": 1e6}}) == (1e6, None)
+    assert rotary({"rope_parameters": {"rope_type": "linear", "rope_theta": 5e5, "factor": 4}}) == (5e5, 4.0)
+    assert rotary({"rope_theta": 1e5, "rope_scaling": {"type": "linear", "factor": 2.0}}) == (1e5, 2.0)
+    assert rotary({}) == (1e4, None)
+
+
 def test_damaged_weights_are_named(folder: Path, tmp_path: Path) -> None:
     model = tmp_path / "model"
     shutil.copytree(folder / "llama", model)
@@ -130,10 +148,21 @@ def test_damaged_weights_are_named(folder: Path, tmp_path: Path) -> None:
     del index["weight_map"][name]
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
     assert f"tensor {name} is missing" in refused("import_hf", f"model_folder={model}", f"output={tmp_path}/a.nemo")
+    index["weight_map"][name] = index["weight_map"]["model.norm.weight"]
+    index["weight_map"]["model.layers.7.mlp.up_proj.weight"] = index["weight_map"][name]
     file = model / index["weight_map"]["model.norm.weight"]
+    file.write_bytes(file.read_bytes()[:-100])
+    (model / "model.safetensors.index.json").write_text(json.dumps(index))
+    message = refused("import_hf", f"model_folder={model}", f"output={tmp_path}/a.nemo")
+    assert str(file) in message and "cannot be read" in message
     file.unlink()
     message = refused("import_hf", f"model_folder={model}", f"output={tmp_path}/a.nemo")
     assert f"{file} is missing" in message and "is the download complete" in message
+
+
+def test_a_folder_with_a_model_is_not_written_over(folder: Path) -> None:
+    message = refused("export_hf", f"checkpoint={folder / 'llama.nemo'}", f"output={folder / 'llama'}")
+    assert "holds a model already" in message
 
 
 def test_a_policy_that_was_not_imported_has_no_such_form(tmp_path: Path) -> None:

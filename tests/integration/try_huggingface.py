@@ -19,10 +19,13 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import signal
 import socket
 import sys
 from pathlib import Path
 from typing import Any, Callable
+
+from nemo_prm import supervisor
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXTS = ["def add(a, b):\n    return a + b\n", "é\n\n\n    x = 1\n"]
@@ -72,10 +75,11 @@ def fork(function: Callable[[], None], log: Path, ranks: int = 1) -> None:
             os.environ |= {"TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_RESTART_COUNT": "0"}
         function()
         os._exit(0)
-    for pid in pids:
-        code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-        if code:
-            sys.exit(f"ended with {code}:\n{log.read_text()[-4000:]}")
+    codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]
+    for pid in supervisor.descendants(os.getpid()):
+        os.kill(pid, signal.SIGKILL)
+    if any(codes):
+        sys.exit(f"ended with {codes}:\n{log.read_text()[-4000:]}")
 
 
 def script(name: str, *overrides: str) -> None:
@@ -154,6 +158,7 @@ def main(folder: Path) -> None:
     import nemo_prm.megatron.huggingface
     import nemo_prm.megatron.train_prm  # noqa: F401
 
+    supervisor.become_subreaper()  # the host's queue of checkpoint saves outlives a process that does not end as usual
     for name in CASES:
         try_case(folder, name)
     tokens = folder / "llama_gqa.pt"
