@@ -29,6 +29,7 @@ from nemo_prm.errors import ConfigError, NemoPrmError
 # One line per script of scripts/, in the order of the pipeline.
 SCRIPTS = {
     "quickstart": "run the whole pipeline on two CPU cores, with and without the PRM",
+    "import_hf": "make a policy (.nemo) of a Llama or Qwen2 model folder",
     "serve_generation": "serve a policy for sampling",
     "serve_verifier": "judge programs for other hosts",
     "label": "sample responses, execute them, and label their lines by binary search",
@@ -39,6 +40,7 @@ SCRIPTS = {
     "serve_critic": "serve and train PPO's critic",
     "train_ppo": "train the policy by PPO with unit tests and line rewards",
     "evaluate": "estimate Pass@k of a served policy on held-out problems",
+    "export_hf": "write an imported policy, however trained since, as a Hugging Face model folder",
     "export_labels": "write labels as Parquet or as a Hugging Face data set",
     "report": "write one HTML page with coloured lines",
     "make_embedded_problems": "make the problem set that ships with the package anew",
