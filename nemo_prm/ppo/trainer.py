@@ -18,7 +18,7 @@ What is overridden, and why:
         critic's, nor the advantages' statistics see it.
         The step's explained variance is logged too.
     generate_rollouts: the step's metrics go past the rules, and some of its responses are written down.
-    save, load_state_dict: what the rules have counted belongs to a checkpoint.
+    save, load_state_dict: what the rules have counted belongs to a checkpoint; counters are integers.
 The reward tensor itself enters through `compat.dense_ppo_rewards`: [B, S-1] rewards are used as they are.
 """
 
@@ -35,9 +35,12 @@ from nemo_aligner.utils import parallel_state
 from nemo_aligner.utils.distributed import Timer, masked_global_mean_var, normalize_tensor
 
 from nemo_prm.data.jsonl import read_json, write_json
+from nemo_prm.errors import CheckpointError
 from nemo_prm.ppo.samples import write_samples
 from nemo_prm.rewards.monitors import PRM_METRICS, SUMS, Rollout, rollout_metrics, rollout_sums
 from nemo_prm.rewards.rules import Watch
+
+COUNTERS = ("step", "consumed_samples", "ppo_optimization_step")  # what the host keeps in a checkpoint's name
 
 
 class StoppableTimer(Timer):
@@ -159,8 +162,27 @@ class DensePPOTrainer(PPOTrainer):
             write_json(self._rules_file(), {**kept, str(self.step): self.watch.state_dict()})
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The host's; the rules go on from what they had counted at that step."""
-        super().load_state_dict(state_dict)
+        """Go on from a checkpoint; the rules go on from what they had counted there. Collective.
+
+        The host compares the ranks' counters as float32, which cannot tell samples apart beyond 2**24: there it
+        refuses a good checkpoint.
+
+        Args:
+            state_dict: step, consumed_samples and ppo_optimization_step.
+
+        Raises:
+            CheckpointError: the ranks have found different checkpoints.
+        """
+        counters = [int(state_dict[name]) for name in COUNTERS]
+        of_rank_0 = torch.tensor(counters, dtype=torch.int64, device=torch.cuda.current_device())
+        torch.distributed.broadcast(of_rank_0, 0)
+        if counters != of_rank_0.tolist():
+            raise CheckpointError(
+                f"rank {torch.distributed.get_rank()} resumes from {dict(zip(COUNTERS, counters))}, but rank 0 from "
+                f"{dict(zip(COUNTERS, of_rank_0.tolist()))}: do all hosts see the same {self.output / 'checkpoints'}?"
+            )
+        self.step, self.consumed_samples, self.ppo_optimization_step = counters
+        self.set_max_steps()
         kept = read_json(self._rules_file()) if self._rules_file().exists() else {}
         if str(self.step) in kept:
             self.watch.load_state_dict(kept[str(self.step)])

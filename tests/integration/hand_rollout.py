@@ -150,6 +150,9 @@ def train(folder: Path, prm_port: str, critic_port: str, run: str) -> None:
         def fit(self) -> None:
             super().fit()
             print(f"FINITE {all(bool(p.isfinite().all()) for p in self.model.parameters())}", flush=True)
+            # what a float32 cannot hold
+            self.load_state_dict({"step": self.step, "consumed_samples": 2**24 + 1, "ppo_optimization_step": 3})
+            print(f"RESUMED AT {self.consumed_samples} SAMPLES", flush=True)
 
         def generate_rollouts(self):
             data, metrics, timing = super().generate_rollouts()
