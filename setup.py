@@ -55,6 +55,7 @@ NEMO = [
     "matplotlib",
     "nltk",
     "rouge_score",
+    "scipy",
     "sacrebleu",
     "sentencepiece<1.0.0",
     "flask",

@@ -585,6 +585,21 @@ def dense_ppo_rewards() -> None:
 
 
 @patch(
+    "vectorised_gae",
+    versions="nemo-aligner 0.7 (ppo_utils.py, calculate_advantages_and_returns)",
+    reason="advantages are computed token by token, in a Python loop of several kernels each",
+    needed=lambda: True,
+    kind="any",
+)
+def vectorised_gae() -> None:
+    from nemo_aligner.algorithms import ppo
+
+    from nemo_prm.rewards.advantages import advantages_and_returns
+
+    ppo.calculate_advantages_and_returns = advantages_and_returns
+
+
+@patch(
     "packed_huggingface_tokenizer",
     kind="any",
     needed=lambda: True,

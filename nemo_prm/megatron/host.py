@@ -17,13 +17,15 @@ which are not part of its package. Import this module only after `compat.apply()
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Iterator, NamedTuple
 
 import torch
 from lightning.pytorch import Trainer
+from nemo.utils.callbacks import NeMoModelCheckpoint
 from nemo.utils.exp_manager import exp_manager
 from nemo_aligner.utils.distributed import Timer
 from nemo_aligner.utils.train_script_utils import (
@@ -35,7 +37,12 @@ from nemo_aligner.utils.train_script_utils import (
     resolve_and_create_trainer,
     retrieve_custom_trainer_state_dict,
 )
-from nemo_aligner.utils.utils import load_and_override_model_config, load_from_nemo, set_autocast_gpu_dtype
+from nemo_aligner.utils.utils import (
+    extract_value_from_ckpt,
+    load_and_override_model_config,
+    load_from_nemo,
+    set_autocast_gpu_dtype,
+)
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from nemo_prm.errors import CheckpointError
@@ -88,6 +95,8 @@ def load(cfg: DictConfig, algorithm: str, model_class: type, new_head: bool = Fa
         cfg.model = load_and_override_model_config(path, cfg.model)
         cfg.model = OmegaConf.merge(EXPECTED_KEYS, cfg.model)
     trainer = resolve_and_create_trainer(cfg, algorithm)
+    if cfg.exp_manager:
+        _settle_checkpoints(Path(cfg.exp_manager.explicit_log_dir) / "checkpoints")
     exp_manager(trainer, cfg.exp_manager)
     logger = CustomLoggerWrapper([*trainer.loggers, *_json_lines(cfg, trainer)])
     set_autocast_gpu_dtype(cfg.trainer.precision)
@@ -123,6 +132,93 @@ def optimization(host: Host, cfg: DictConfig, train_dataloader: Any = None, data
 def resume_state(host: Host) -> dict[str, Any] | None:
     """Step and consumed samples of the checkpoint that `exp_manager` found to resume from; None for a fresh run."""
     return retrieve_custom_trainer_state_dict(host.trainer) if host.trainer.ckpt_path is not None else None
+
+
+LAST, PREVIOUS = "checkpoints/*-last", "previous_checkpoint/*-last"
+
+
+def kept_checkpoints(folder: Path) -> list[Path]:
+    """The finished checkpoints of a run that keeps two, latest first.
+
+    Args:
+        folder: `checkpoints` in the run's output.
+    """
+    paths = sorted(folder.parent.glob(LAST), key=_step, reverse=True)
+    paths += sorted(folder.parent.glob(PREVIOUS), key=_step, reverse=True)
+    return [path for path in paths if not NeMoModelCheckpoint.is_checkpoint_unfinished(path)]
+
+
+@contextlib.contextmanager
+def keeping_the_previous(callback: Any) -> Iterator[None]:
+    """Around a save: the last checkpoint moves to `previous_checkpoint` where the host deletes it; collective.
+
+    Args:
+        callback: of the checkpoints.
+    """
+    path = str(getattr(callback, "last_model_path", ""))
+    former = Path(path.removesuffix(".ckpt"))
+    kept = bool(path) and former.is_dir()
+    if kept:
+        callback.last_model_path = ""  # what the host deletes once the new one is there
+    yield
+    if kept and torch.distributed.get_rank() == 0:
+        _make_previous(former)
+    torch.distributed.barrier()
+
+
+def return_to(trainer: Trainer, callback: Any, path: Path) -> Path:
+    """Restore model, optimizer and schedule from one of the `kept_checkpoints`, and forget the later one; collective.
+
+    Returns:
+        Where the checkpoint is now: it is the last one.
+    """
+    target = path.parents[1] / "checkpoints" / path.name
+    if torch.distributed.get_rank() == 0 and path != target:
+        for later in target.parent.glob("*-last"):
+            shutil.rmtree(later)
+        path.rename(target)
+    torch.distributed.barrier()
+    connector = trainer._checkpoint_connector
+    connector.resume_start(str(target))
+    connector.restore_model()
+    connector.restore_training_state()
+    connector.resume_end()
+    _, scheduler = extract_optimizer_scheduler_from_ptl_model(trainer.lightning_module)
+    scheduler.step(scheduler.last_epoch)  # puts the restored learning rate into the optimizer, as init_using_ptl does
+    callback.last_model_path = str(target)
+    return target
+
+
+def _settle_checkpoints(folder: Path) -> None:
+    """After a kill in the middle of a save: drop what is unfinished, and keep one last checkpoint.
+
+    The host refuses to resume from an unfinished one where it is alone, and from two. Every rank may call this.
+    """
+    for marker in folder.glob("*-unfinished"):
+        unfinished = marker.with_name(marker.name.removesuffix("-unfinished"))
+        garbage = marker.with_name(f"{marker.name}-garbage")
+        with contextlib.suppress(FileNotFoundError):  # another rank was faster, or it is no folder yet
+            unfinished.rename(garbage)
+        marker.unlink(missing_ok=True)
+        shutil.rmtree(garbage, ignore_errors=True)
+    for former in [path for path in kept_checkpoints(folder) if path.parent == folder][1:]:
+        with contextlib.suppress(FileNotFoundError):  # another rank was faster
+            _make_previous(former)
+
+
+def _make_previous(checkpoint: Path) -> None:
+    target = checkpoint.parents[1] / Path(PREVIOUS).parent / checkpoint.name
+    target.parent.mkdir(exist_ok=True)
+    if target.exists():
+        shutil.rmtree(target)
+    checkpoint.rename(target)
+    for older in target.parent.iterdir():
+        if older != target:
+            shutil.rmtree(older, ignore_errors=True)
+
+
+def _step(checkpoint: Path) -> int:
+    return extract_value_from_ckpt("step", checkpoint.name)
 
 
 def publish_nemo(host: Host, cfg: DictConfig, target: Path, finished: bool, best: Path | None = None) -> None:

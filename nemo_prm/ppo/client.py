@@ -13,7 +13,7 @@
 
 What is overridden of NeMo-Aligner's RemoteGPTRMCriticClient, and why:
     __post_init__: the host waits 600,000 s for a dead server, retries nothing and sends no access token.
-    train, save: a critic that fails to train must be noticed, not only its next answer.
+    train, save: a critic that fails to train must be noticed, not only its next answer; what it saves knows its step.
     infer_rm_critic: rewards are per token, and come from two sources: the PRM server and the unit tests.
 
 Shapes: B responses padded to S tokens; column t-1 of [B, S-1] belongs to the action "token t".
@@ -28,7 +28,11 @@ from typing import Any, Callable, Sequence
 
 import numpy as np
 import torch
-from nemo_aligner.models.nlp.gpt.reward_critic_clients import RemoteGPTRMCriticClient, get_future_result
+from nemo_aligner.models.nlp.gpt.reward_critic_clients import (
+    RemoteGPTRMCriticClient,
+    SaveFuture,
+    get_future_result,
+)
 from nemo_aligner.servers.http_communicator import HTTPCommunicator
 from nemo_aligner.utils.distributed import broadcast_2d_tensor_within_mp, run_if_model_parallel_src
 from nemo_aligner.utils.server_utils import FutureResult
@@ -40,7 +44,7 @@ from nemo_prm.ppo.servers import server_clients
 from nemo_prm.protocols import Verifier
 from nemo_prm.rewards.compose import compose_rewards
 from nemo_prm.rewards.monitors import Rollout
-from nemo_prm.serving.wire import CRITIC_SAVE, CRITIC_TRAIN, PRM, REQUEST_ID
+from nemo_prm.serving.wire import CRITIC_SAVE, CRITIC_TRAIN, PPO_STEP, PRM, REQUEST_ID
 from nemo_prm.types import Problem
 
 
@@ -92,6 +96,7 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
         self.training: Future[Any] | None = None
         self.rollouts: list[Rollout] = []
         self.lambda_scale = 1.0  # of both lambdas; rules may lower it
+        self.ppo_step = 0  # steps done, of what is to be saved
         super().__init__(cfg)
 
     def __post_init__(self) -> None:
@@ -108,7 +113,23 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
     def save(self) -> FutureResult:
         """Let the critic save itself, once it has trained."""
         self.check_training()
-        return super().save()
+        future = None
+        if torch.distributed.get_rank() == 0:
+            data = {"dummy_var": np.array([0]), PPO_STEP: np.array([self.ppo_step])}
+            future = self.communicator.send_data_to_server(self.cfg.critic.name.save, data, batching=False)
+        return SaveFuture(future)
+
+    def start(self, ppo_step: int) -> None:
+        """Make the critic that of the actor's checkpoint; collective.
+
+        Raises:
+            RequestError: the critic has been trained further and has no checkpoint of this step.
+            ServerError: it does not answer.
+        """
+        if torch.distributed.get_rank() == 0:
+            data = {PPO_STEP: np.array([ppo_step])}
+            self.communicator.send_data_to_server(self.cfg.critic.name.load, data, batching=False).result()
+        torch.distributed.barrier()
 
     def check_training(self) -> None:
         """Wait for the last training request.

@@ -20,7 +20,7 @@ from typing import Any, cast
 from nemo_prm.config import RewardClientConfig, SandboxConfig
 from nemo_prm.errors import ConfigError, ServerError
 from nemo_prm.serving.model_client import ModelClient
-from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_SAVE, CRITIC_TRAIN, PRM, ModelSpec
+from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_LOAD, CRITIC_SAVE, CRITIC_TRAIN, PRM, ModelSpec
 
 
 def server_clients(cfg: Any) -> dict[str, ModelClient]:
@@ -43,7 +43,7 @@ def server_clients(cfg: Any) -> dict[str, ModelClient]:
         return ModelClient(spec, config, ServerError, script, seen=seen[config.url])
 
     names = cfg.critic.name
-    models = {names.train: CRITIC_TRAIN, names.infer: CRITIC_INFER, names.save: CRITIC_SAVE}
+    models = {names.train: CRITIC_TRAIN, names.infer: CRITIC_INFER, names.save: CRITIC_SAVE, names.load: CRITIC_LOAD}
     clients = {name: client(spec, cfg.critic, "scripts/serve_critic.py") for name, spec in models.items()}
     if cfg.dense_reward:
         clients[PRM.name] = client(PRM, cfg.reward_model, "scripts/serve_reward.py")

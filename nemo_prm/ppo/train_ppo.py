@@ -110,6 +110,7 @@ def train_ppo(cfg: DictConfig) -> Path:
         )
         if state is not None:
             trainer.load_state_dict(state)
+        client.start(trainer.step)
         gc.freeze()  # `fit` collects garbage thrice a step: not over all that the imports have left
         trainer.fit()
     finally:

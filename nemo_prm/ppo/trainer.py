@@ -18,17 +18,20 @@ What is overridden, and why:
         critic's, nor the advantages' statistics see it.
         The step's explained variance is logged too.
     generate_rollouts: the step's metrics go past the rules, and some of its responses are written down.
-    save, load_state_dict: what the rules have counted belongs to a checkpoint; counters are integers.
+    save, load_state_dict: what the rules have counted and the random states belong to a checkpoint; counters are
+        integers.
 The reward tensor itself enters through `compat.dense_ppo_rewards`: [B, S-1] rewards are used as they are.
 """
 
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
+from megatron.core.tensor_parallel import get_cuda_rng_tracker
 from nemo.utils import logging
 from nemo_aligner.algorithms.ppo import PPOTrainer
 from nemo_aligner.utils import parallel_state
@@ -69,6 +72,26 @@ def explained_variance(values: torch.Tensor, returns: torch.Tensor, mask: torch.
     return 1 - (unexplained / variance).item() if variance > 1e-12 else math.nan
 
 
+def save_random_states(path: Path) -> None:
+    """Write what this rank's random numbers come from: PyTorch's generators and Megatron's tracker."""
+    states = {
+        "cpu": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state(),
+        "tracker": get_cuda_rng_tracker().get_states(),
+    }
+    partial = path.with_suffix(".partial")
+    torch.save(states, partial)
+    os.replace(partial, path)
+
+
+def load_random_states(path: Path) -> None:
+    """The inverse of `save_random_states`."""
+    states = torch.load(path, map_location="cpu", weights_only=True)
+    torch.cuda.set_rng_state(states["cuda"])
+    torch.set_rng_state(states["cpu"])
+    get_cuda_rng_tracker().set_states(states["tracker"])
+
+
 class DensePPOTrainer(PPOTrainer):
     """Its `rm_critic` is a `nemo_prm.ppo.client.DenseRewardClient`. B responses padded to S tokens."""
 
@@ -84,6 +107,7 @@ class DensePPOTrainer(PPOTrainer):
         self.output, self.watch, self.num_samples = output, watch, num_samples
         self.stopped_by: str | None = None  # the rule that ended the run, and why
         self.rollouts: list[Rollout] = []  # of this step and data-parallel rank
+        self.saved = 0  # step of the last checkpoint
 
     def compute_rollout_metrics(self, rollout_batch: Any) -> dict[str, Any]:
         """rewards float [B, S-1] of the global batch, NaN rows unknown."""
@@ -155,14 +179,21 @@ class DensePPOTrainer(PPOTrainer):
         return data, metrics, durations
 
     def save(self, extra_candidates: Any = None, is_train_end: bool = False) -> None:
-        """The host's, and what the rules have counted up to this step."""
-        super().save(extra_candidates, is_train_end)
+        """The host's, and before it what a resumed run needs beside: what the rules have counted, random states."""
+        self._rules_file().parent.mkdir(parents=True, exist_ok=True)
         if torch.distributed.get_rank() == 0:
             kept = self._rules_file().exists() and read_json(self._rules_file()) or {}
             write_json(self._rules_file(), {**kept, str(self.step): self.watch.state_dict()})
+        save_random_states(self._random_states_file(self.step))
+        self.rm_critic.ppo_step = self.step
+        super().save(extra_candidates, is_train_end)
+        for former in self._rules_file().parent.glob(self._random_states_file("*").name):
+            if former not in (self._random_states_file(self.step), self._random_states_file(self.saved)):
+                former.unlink(missing_ok=True)
+        self.saved = self.step
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint; the rules go on from what they had counted there. Collective.
+        """Go on from a checkpoint; rules and random numbers go on from what they were there. Collective.
 
         The host compares the ranks' counters as float32, which cannot tell samples apart beyond 2**24: there it
         refuses a good checkpoint.
@@ -187,6 +218,14 @@ class DensePPOTrainer(PPOTrainer):
         if str(self.step) in kept:
             self.watch.load_state_dict(kept[str(self.step)])
         self.rm_critic.lambda_scale = self.watch.lambda_scale
+        self.saved = self.step
+        if self._random_states_file(self.step).exists():
+            load_random_states(self._random_states_file(self.step))
+        else:
+            logging.warning(f"no {self._random_states_file(self.step)}: the run goes on with other random numbers")
+
+    def _random_states_file(self, step: int | str) -> Path:
+        return self.output / "checkpoints" / f"random_states-{step}-rank_{torch.distributed.get_rank()}.pt"
 
     def _rules_file(self) -> Path:
         # beside the checkpoints, since a run that resumes has the files of its folder moved away by the host

@@ -18,11 +18,15 @@ and why:
         gives values alone: "too many values to unpack". Here a combined server answers for the PRM under its own name.
     server_train, server_save: a request that is sent again, since its answer was lost, is answered again, not acted
         upon again.
+    save: the checkpoint before the last one is kept too, and both know their PPO step: an actor that was killed
+        while it saved resumes from its former checkpoint, and the critic must be that of the same step. A fourth
+        model, `critic_load`, sees to it.
 """
 
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from typing import Any, Callable
 
 import numpy as np
@@ -30,30 +34,34 @@ import torch
 from nemo_aligner.algorithms.critic_server_trainer import MAX_BATCH, CriticServerTrainer
 from nemo_aligner.utils.distributed import run_distributed_inference
 from nemo_aligner.utils.text_generation_utils import tokenize_batch
+from nemo_aligner.utils.utils import extract_value_from_ckpt
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from nemo_prm.config import ServerConfig
-from nemo_prm.errors import ConfigError
+from nemo_prm.errors import ConfigError, RequestError
 from nemo_prm.megatron import host
 from nemo_prm.megatron.critic import MegatronGPTPRMCritic
-from nemo_prm.serving.loop import Op, ServedModel, serve
+from nemo_prm.serving.loop import Op, ServedModel, announce, serve
 from nemo_prm.serving.reward import LineScorer, RewardRules, served_prm
-from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_SAVE, CRITIC_TRAIN, REQUEST_ID
+from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_LOAD, CRITIC_SAVE, CRITIC_TRAIN, PPO_STEP, REQUEST_ID
 
 
 class CriticServer(CriticServerTrainer):
     """A critic; `combined` also serves the PRM, whose weights take turns with the critic's on the device."""
 
-    def __init__(self, *, combined: bool, cfg: DictConfig, **arguments: Any) -> None:
+    def __init__(self, *, combined: bool, checkpoints: Path, cfg: DictConfig, **arguments: Any) -> None:
         """
         Args:
             combined: serve the PRM too; its weights were kept with `MegatronGPTPRMCritic.keep_prm`.
+            checkpoints: where they are.
             cfg: `trainer.ppo` of `conf/serve_critic.yaml`.
             arguments: the host's.
         """
         super().__init__(cfg=cfg, **arguments)
         self.combined = combined
+        self.checkpoints = checkpoints
+        self.ppo_step: int | None = 0  # what the weights belong to; None once they have been trained further
         self.infer_fn = self.model.infer_values
         self.answered: dict[str, tuple[int, Any]] = {}  # by model: id and answer of the last request that acted
 
@@ -76,11 +84,66 @@ class CriticServer(CriticServerTrainer):
 
     def server_train(self, requests: list[Any]) -> list[dict[str, NDArray[Any]]]:
         """Train on the host's inputs."""
-        return self._once(CRITIC_TRAIN.name, super().server_train, requests)
+        train = super().server_train
+
+        def act(requests: list[Any]) -> Any:
+            self.ppo_step = None
+            return train(requests)
+
+        return self._once(CRITIC_TRAIN.name, act, requests)
 
     def server_save(self, requests: list[Any]) -> list[dict[str, NDArray[Any]]]:
         """Save as the host does."""
-        return self._once(CRITIC_SAVE.name, super().server_save, requests)
+        save = super().server_save
+
+        def act(requests: list[Any]) -> Any:
+            self.ppo_step = int(requests[0].data.get(PPO_STEP, np.zeros(1))[0])
+            return save(requests)
+
+        return self._once(CRITIC_SAVE.name, act, requests)
+
+    def server_load(self, requests: list[Any]) -> list[dict[str, NDArray[Any]]]:
+        """Go on from the checkpoint of a PPO step, where the weights are not of that step already.
+
+        Raises:
+            RequestError: there is no such checkpoint.
+        """
+        wanted = int(requests[0].data[PPO_STEP][0])
+        if wanted != self.ppo_step:
+            kept = host.kept_checkpoints(self.checkpoints)
+            steps = sorted(ppo_step_of(path) for path in kept)
+            if wanted == 0 or wanted not in steps:
+                raise RequestError(
+                    f"PPO goes on from step {wanted}, but this critic "
+                    + ("has been trained further" if self.ppo_step is None else f"is that of step {self.ppo_step}")
+                    + f" and {self.checkpoints} has {f'checkpoints of steps {steps}' if steps else 'no checkpoint'}: "
+                    "start the critic server anew, "
+                    + ("without checkpoints in its output" if wanted == 0 else "with the output of that run")
+                )
+            self.ppo_step = wanted
+            announce(Op.LOAD)
+            self.load()
+        return [{"status": np.array([0])}]
+
+    def load(self) -> None:
+        """Load the checkpoint of rank 0's `ppo_step`; collective."""
+        self.ppo_step = self._of_rank_0(self.ppo_step)
+        [path] = [path for path in host.kept_checkpoints(self.checkpoints) if ppo_step_of(path) == self.ppo_step]
+        self.model.prepare_for_training()  # brings weights and optimizer to the device
+        path = host.return_to(self.model.trainer, self.ckpt_callback, path)
+        self.load_state_dict({"step": extract_value_from_ckpt("step", path.name)})
+        self.model.finish_training()
+
+    def save(self, *args: Any, **kwargs: Any) -> None:
+        """The host's; collective."""
+        self.ppo_step = self._of_rank_0(self.ppo_step)
+        with host.keeping_the_previous(self.ckpt_callback):
+            super().save({PPO_STEP: torch.tensor(self.ppo_step)})
+
+    def _of_rank_0(self, number: int | None) -> int:
+        tensor = torch.tensor(number or 0, device=torch.cuda.current_device())
+        torch.distributed.broadcast(tensor, 0)
+        return int(tensor)
 
     def _once(self, name: str, act: Callable[[list[Any]], Any], requests: list[Any]) -> list[dict[str, NDArray[Any]]]:
         """Act upon a request, or answer it as before where its id says that it was acted upon."""
@@ -109,13 +172,24 @@ class CriticServer(CriticServerTrainer):
             ),
             ServedModel(CRITIC_TRAIN, self.server_train, batching=False),
             ServedModel(CRITIC_SAVE, self.server_save, batching=False),
+            ServedModel(CRITIC_LOAD, self.server_load, batching=False),
         ]
-        commands = {Op.FORWARD: self.run_inference, Op.TRAIN: self.run_training, Op.SAVE: self.save}
+        commands = {
+            Op.FORWARD: self.run_inference,
+            Op.TRAIN: self.run_training,
+            Op.SAVE: self.save,
+            Op.LOAD: self.load,
+        }
         if self.combined:
             scorer = LineScorer(self.model, self.infer_scores, rules, Op.SCORE)
             served.append(served_prm(scorer, MAX_BATCH, self.max_queue_delay_microseconds, max_queue))
             commands[Op.SCORE] = scorer.follow
         serve(served, server, commands)
+
+
+def ppo_step_of(checkpoint: Path) -> int:
+    """The PPO step of a critic's checkpoint; 0 where its name has none."""
+    return extract_value_from_ckpt(PPO_STEP, checkpoint.name)
 
 
 def serve_critic(cfg: DictConfig, server: ServerConfig) -> None:
@@ -147,6 +221,7 @@ def serve_critic(cfg: DictConfig, server: ServerConfig) -> None:
     optimization.pop("run_timer")
     trainer = CriticServer(
         combined=cfg.combined,
+        checkpoints=Path(cfg.output) / "checkpoints",
         cfg=cfg.trainer.ppo,
         model=loaded.model,
         logger=loaded.logger,
@@ -157,4 +232,5 @@ def serve_critic(cfg: DictConfig, server: ServerConfig) -> None:
     )
     if state is not None:
         trainer.load_state_dict(state)
+        trainer.ppo_step = ppo_step_of(Path(loaded.trainer.ckpt_path))
     trainer.run_server(server, cfg.max_queue, rules)

@@ -136,9 +136,19 @@ CRITIC_TRAIN = ModelSpec(  # no batch dimension: one request is one PPO step
     ),
     outputs=(TensorSpec("loss_mean", np.float32),),
 )
+PPO_STEP = "ppo_step"  # PPO steps that an actor and its critic have done
 CRITIC_SAVE = ModelSpec(
     "critic_save",
-    inputs=(TensorSpec("dummy_var", np.int64), TensorSpec(REQUEST_ID, np.int64, optional=True)),
+    inputs=(
+        TensorSpec("dummy_var", np.int64),
+        TensorSpec(PPO_STEP, np.int64, optional=True),
+        TensorSpec(REQUEST_ID, np.int64, optional=True),
+    ),
+    outputs=(TensorSpec("status", np.int64),),
+)
+CRITIC_LOAD = ModelSpec(  # ours: makes the critic that of the actor's checkpoint
+    "critic_load",
+    inputs=(TensorSpec(PPO_STEP, np.int64),),
     outputs=(TensorSpec("status", np.int64),),
 )
 

@@ -135,16 +135,16 @@ def expected_scores(folder: Path) -> None:
     (folder / "expected.json").write_text(json.dumps(found))
 
 
-def resident_mib(pid: int) -> float:
-    """Memory of a process and all that came of it; what they share counts once (proportional set size)."""
-    total = 0
+def resident_mib(pid: int) -> dict[str, float]:
+    """Memory by program of a process and all that came of it; what they share counts once (proportional set size)."""
+    total: Counter[str] = Counter()
     for each in (pid, *descendants(pid)):
         try:
             rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
-            total += int(rollup.split("Pss:")[1].split()[0])
+            total[Path(f"/proc/{each}/comm").read_text().strip()] += int(rollup.split("Pss:")[1].split()[0]) / 1024
         except (OSError, IndexError):  # it has ended
             continue
-    return total / 1024
+    return dict(total)
 
 
 class Soak:
@@ -236,7 +236,8 @@ def main() -> None:
             children.wait_ready(server, port, ["/v2/models/prm/ready"], timeout_s=180)
             soak = Soak(f"http://127.0.0.1:{port}", read_sequences(folder), expected, arguments.requests)
             threads = [threading.Thread(target=soak.work, args=(seed,)) for seed in range(arguments.clients)]
-            started, memory = time.monotonic(), []  # after each tenth of the requests
+            started = time.monotonic()
+            memory: list[dict[str, float]] = []  # after each tenth of the requests
             for thread in threads:
                 thread.start()
             while any(thread.is_alive() for thread in threads):
@@ -251,17 +252,20 @@ def main() -> None:
     show(soak, seconds, memory)
 
 
-def show(soak: Soak, seconds: float, memory: list[float]) -> None:
+def show(soak: Soak, seconds: float, memory: list[dict[str, float]]) -> None:
     count = sum(soak.answered.values())
     bad = count - soak.answered["good"]
     print(f"{count} requests in {seconds:.0f} s, {bad} of them malformed")
     for kind, number in sorted(soak.answered.items()):
         print(f"  {kind}: {number}")
-    print(f"memory, MiB: {', '.join(f'{each:.0f}' for each in memory)}")
+    totals = [sum(each.values()) for each in memory]
+    print(f"memory, MiB: {', '.join(f'{total:.0f}' for total in totals)}")
+    for program in memory[0]:
+        print(f"  {program}: {', '.join(f'{each.get(program, 0):.0f}' for each in memory)}")
     if soak.wrong:
         sys.exit("wrong: " + "\n".join(soak.wrong[:5]))
-    if memory[-1] > GROWTH * memory[WARM]:
-        sys.exit(f"memory has grown by {100 * (memory[-1] / memory[WARM] - 1):.1f} %")
+    if totals[-1] > GROWTH * totals[WARM]:
+        sys.exit(f"memory has grown by {100 * (totals[-1] / totals[WARM] - 1):.1f} %")
 
 
 if __name__ == "__main__":

@@ -192,6 +192,12 @@ def dense_ppo_rewards() -> None:
     calculate_ppo_rewards(values, torch.ones(2, 3), torch.tensor([4, 4]), torch.tensor(0.0))
 
 
+def vectorised_gae() -> None:
+    from nemo_aligner.utils.ppo_utils import calculate_advantages_and_returns
+
+    assert "for i in" not in inspect.getsource(calculate_advantages_and_returns), "a loop over the tokens"
+
+
 def packed_huggingface_tokenizer() -> None:
     import tempfile
 

@@ -112,8 +112,10 @@ def craft(folder: Path) -> None:
 def train(folder: Path, prm_port: str, critic_port: str, run: str) -> None:
     compat.apply()
     import torch
+    from nemo_aligner.utils.ppo_utils import calculate_advantages_and_returns
 
     from nemo_prm.ppo import train_ppo as module
+    from nemo_prm.rewards.advantages import advantages_and_returns
     from nemo_prm.types import Verdict
 
     class FixedActor(module.ProblemActor):
@@ -146,12 +148,26 @@ def train(folder: Path, prm_port: str, critic_port: str, run: str) -> None:
         def close(self) -> None:
             self.verifier.close()
 
+    def gae_is_the_hosts() -> bool:
+        generator = torch.Generator().manual_seed(0)
+        values, rewards = (torch.randn(5, 300, generator=generator) for _ in range(2))
+        mask = (torch.rand(5, 300, generator=generator) < 0.9).float()
+        return all(
+            torch.allclose(ours, theirs, rtol=1e-6, atol=1e-6)
+            for factors in ((1.0, 1.0), (1.0, 0.95), (0.99, 0.9), (1.0, 0.0))
+            for ours, theirs in zip(
+                advantages_and_returns(values, rewards, *factors, mask),
+                calculate_advantages_and_returns(values, rewards, *factors, mask),
+            )
+        )
+
     class RecordingTrainer(module.DensePPOTrainer):
         def fit(self) -> None:
             super().fit()
             print(f"FINITE {all(bool(p.isfinite().all()) for p in self.model.parameters())}", flush=True)
             # what a float32 cannot hold
             self.load_state_dict({"step": self.step, "consumed_samples": 2**24 + 1, "ppo_optimization_step": 3})
+            print(f"GAE AS THE HOST'S {gae_is_the_hosts()}", flush=True)
             print(f"RESUMED AT {self.consumed_samples} SAMPLES", flush=True)
 
         def generate_rollouts(self):

@@ -72,6 +72,7 @@ CHECKED_ELSEWHERE = {
     "checkpoint_write_item",
     "dense_ppo_rewards",
     "sdpa_core_attention",
+    "vectorised_gae",
 }
 
 

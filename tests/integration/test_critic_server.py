@@ -29,11 +29,11 @@ import sentencepiece
 from servers import Server
 
 from nemo_prm.config import RewardClientConfig
-from nemo_prm.errors import ServerError
+from nemo_prm.errors import RequestError, ServerError
 from nemo_prm.processes import free_ports
 from nemo_prm.serving.client import RewardClient
 from nemo_prm.serving.model_client import ModelClient
-from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_SAVE, CRITIC_TRAIN, REQUEST_ID, ModelSpec
+from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_LOAD, CRITIC_SAVE, CRITIC_TRAIN, PPO_STEP, REQUEST_ID, ModelSpec
 
 pytest.importorskip("torch", reason="the heavy stack is not installed: pip install -c constraints.txt .[nemo]")
 
@@ -122,6 +122,49 @@ def test_a_killed_critic_goes_on_from_what_it_saved(
     with start(hand_rollout_models, "combined", "affine") as again:
         np.testing.assert_allclose(values(again, tokens), saved, atol=1e-6)
         np.testing.assert_allclose(line_scores(again), [[0.8, 0.8, -2.0]], atol=1e-5)
+
+
+def test_the_critic_goes_back_to_the_step_of_the_actors_checkpoint(
+    hand_rollout_models: Path, tokens: np.ndarray
+) -> None:
+    def save(server: Server, step: int) -> np.ndarray:
+        ask(server, CRITIC_SAVE, dummy_var=np.array([0]), **{PPO_STEP: np.array([step])})
+        return values(server, tokens)
+
+    def load(server: Server, step: int) -> np.ndarray:
+        ask(server, CRITIC_LOAD, **{PPO_STEP: np.array([step])})
+        return values(server, tokens)
+
+    output = hand_rollout_models / "rolled_back"
+    with start(hand_rollout_models, "rolled_back", "affine") as server:
+        begin = load(server, 0)  # it is that of a run that begins
+        train(server, tokens, 1)
+        with pytest.raises(RequestError, match="goes on from step 0, but this critic has been trained further"):
+            load(server, 0)
+        first = save(server, 1)
+        train(server, tokens, 2)
+        second = save(server, 2)
+        train(server, tokens, 3)
+        assert [path.name for path in output.glob("*/*-last")] != []
+        assert len({values_.tobytes() for values_ in (begin, first, second, values(server, tokens))}) == 4
+        with pytest.raises(
+            RequestError, match=r"step 3, .*checkpoints of steps \[1, 2\]: start the critic server anew"
+        ):
+            load(server, 3)
+        np.testing.assert_array_equal(load(server, 2), second)
+        np.testing.assert_array_equal(load(server, 1), first)
+        np.testing.assert_allclose(line_scores(server), [[0.8, 0.8, -2.0]], atol=1e-5)
+        train(server, tokens, 4)  # weights, optimizer and schedule go on from there
+        np.testing.assert_array_equal(save(server, 2), second)
+    # killed between the save and the removal of the checkpoint before
+    for path in output.glob("previous_checkpoint/*-last"):
+        path.rename(output / "checkpoints" / path.name)
+    unfinished = output / "checkpoints" / "critic-step=3-ppo_step=3-last"
+    unfinished.mkdir()
+    unfinished.with_name(unfinished.name + "-unfinished").touch()
+    with start(hand_rollout_models, "rolled_back", "affine") as again:
+        np.testing.assert_allclose(load(again, 2), second, atol=1e-6)
+        np.testing.assert_allclose(load(again, 1), first, atol=1e-6)
 
 
 def test_ppo_outlives_a_server_that_is_killed_and_restarted(hand_rollout_models: Path) -> None:

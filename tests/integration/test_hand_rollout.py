@@ -89,7 +89,7 @@ def steps(hand_rollout_models: Path, ports: tuple[int, int]) -> list[dict[str, A
     """The data of three PPO steps; in the second one verdict is unknown, in the third both are."""
     output = run(str(DRIVER), "train", str(hand_rollout_models), *map(str, ports), "rl")
     assert "FINITE True" in output
-    assert f"RESUMED AT {2**24 + 1} SAMPLES" in output
+    assert f"RESUMED AT {2**24 + 1} SAMPLES" in output and "GAE AS THE HOST'S True" in output
     return [json.loads(line.removeprefix("RECORDED ")) for line in output.splitlines() if line.startswith("RECORDED ")]
 
 
