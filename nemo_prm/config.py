@@ -243,7 +243,7 @@ class QuickstartConfig:
     responses_per_prompt: int = 2
     completions: int = 6  # K
     strategy: str = "full"  # of so few labels revised_only teaches the line number alone: docs/benchmarks.md
-    ppo_steps: int = 8  # of each of the two PPO runs
+    ppo_steps: int = 10  # of each of the two PPO runs
     evaluate_problems: Optional[int] = None  # the first N held-out problems
     evaluate_samples: int = 2
     startup_timeout_s: float = 180.0  # for one server

@@ -47,6 +47,13 @@ def become_subreaper() -> None:
     prctl(PR_SET_CHILD_SUBREAPER, 1)
 
 
+def die_with(parent: int) -> None:
+    """Have the kernel kill this process when the thread that forked it ends, whichever way `parent` ends."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked to be told
+        os._exit(1)
+
+
 def descendants(root: int) -> list[int]:
     """Every live process below `root`, parents before children; zombies are not counted."""
     children: dict[int, list[int]] = {}

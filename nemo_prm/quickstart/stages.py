@@ -218,5 +218,5 @@ def reward(stage: str, checkpoint: str) -> Server:
 
 def critic(stage: str, checkpoint: str, value_init: str) -> Server:
     overrides = {"checkpoint": checkpoint, "value_init": value_init, "output": f"{{run}}/{stage}/critic"}
-    models = ("critic_infer", "critic_train", "critic_save")
+    models = ("critic_infer", "critic_train", "critic_save", "critic_load")
     return Server(f"{stage}.critic", "critic", "serve_critic", overrides, models)

@@ -11,74 +11,32 @@
 # limitations under the License.
 """A PPO run that is killed and started again gives the numbers of one that ran through, to the bit.
 
-The policy has random weights and samples; critic and PRM are those of `hand_rollout.py`, behind one server that lives
-on when the actor is killed.
+The policy has random weights and samples. The critic lives on when the actor is killed.
 """
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
-from servers import ROOT, Server
+from ppo_runs import command, logged, run, serve
+
+from nemo_prm.supervisor import descendants
 
 pytest.importorskip("torch", reason="the heavy stack is not installed: pip install -c constraints.txt .[nemo]")
 
-STEPS = 5  # a checkpoint after the second and the fourth
-
-
-def serve(folder: Path, output: Path) -> Server:
-    return Server(
-        folder / f"{output.name}_critic.log",
-        "scripts/serve_critic.py",
-        f"checkpoint={folder / 'prm.nemo'}",
-        f"output={output / 'critic'}",
-        "combined=true",
-        "model.micro_batch_size=1",
-        "model.global_batch_size=4",
-        "server.port=0",
-    )
-
-
-def command(folder: Path, output: Path, port: int) -> list[str]:
-    return [
-        sys.executable,
-        str(ROOT / "scripts/train_ppo.py"),
-        f"policy={folder / 'policy.nemo'}",
-        f"problems={folder / 'many_problems.jsonl'}",
-        f"output={output / 'actor'}",
-        f"reward.port={port}",
-        f"critic.port={port}",
-        f"trainer.ppo.max_steps={STEPS}",
-        "trainer.ppo.save_interval=2",
-        "model.ppo.num_rollout_samples=8",
-        "model.ppo.rollout_micro_batch_size=8",
-        "model.ppo.forward_micro_batch_size=8",
-        "model.micro_batch_size=2",
-        "model.global_batch_size=4",
-        "model.ppo.length_params.max_length=8",
-        "sandbox.minimum_level=rlimits",
-    ]
-
-
-def logged(folder: Path) -> dict[tuple[int, str], Any]:
-    """All numbers of a run by step and name, wherever a resumed run has put them; times are left out."""
-    found: dict[tuple[int, str], Any] = {}
-    for path in sorted(folder.rglob("metrics.jsonl"), key=lambda path: path.stat().st_mtime):
-        for line in path.read_text().splitlines():
-            row = json.loads(line)
-            found |= {(row["step"], name): value for name, value in row.items() if is_result(name)}
-    return found
-
-
-def is_result(name: str) -> bool:
-    return name.startswith(("train_rollouts/", "train_optim/", "train/")) and "time" not in name
+STEPS = 5
+OVERRIDES = [
+    f"trainer.ppo.max_steps={STEPS}",
+    "trainer.ppo.save_interval=2",
+    "model.ppo.rollout_micro_batch_size=8",
+    "model.ppo.forward_micro_batch_size=8",
+    "model.micro_batch_size=2",
+    "model.global_batch_size=4",
+]
 
 
 def wait_for(path: Path, process: subprocess.Popen[str], timeout_s: float = 120) -> None:
@@ -89,25 +47,29 @@ def wait_for(path: Path, process: subprocess.Popen[str], timeout_s: float = 120)
         time.sleep(0.02)
 
 
-def test_killed_and_started_again(hand_rollout_models: Path, tmp_path: Path) -> None:
-    problem = json.loads((hand_rollout_models / "problems.jsonl").read_text())
-    problems = [{**problem, "problem_id": str(number), "prompt": f"#c\n{number}\n"} for number in range(24)]
-    (hand_rollout_models / "many_problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in problems))
+def none_left(processes: list[int], timeout_s: float = 10) -> bool:
+    """Whether the processes, among them those that run programs, end by themselves."""
+    deadline = time.monotonic() + timeout_s
+    while any(Path(f"/proc/{process}").exists() for process in processes):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
 
+
+def test_killed_and_started_again(hand_rollout_models: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
-    with serve(hand_rollout_models, whole) as server:
-        done = subprocess.run(
-            command(hand_rollout_models, whole, server.port), capture_output=True, text=True, timeout=300
-        )
-        assert done.returncode == 0, done.stderr[-3000:]
-    with serve(hand_rollout_models, killed) as server:
-        arguments = command(hand_rollout_models, killed, server.port)
+    with serve(hand_rollout_models, whole, "model.global_batch_size=4") as server:
+        run(command(hand_rollout_models, whole, server.port, *OVERRIDES))
+    with serve(hand_rollout_models, killed, "model.global_batch_size=4") as server:
+        arguments = command(hand_rollout_models, killed, server.port, *OVERRIDES)
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             # in the fourth step: the critic has been trained beyond the checkpoint
             wait_for(killed / "actor/rollouts/step_000003.jsonl", process)
+            came_of_it = descendants(process.pid)
             process.send_signal(signal.SIGKILL)
-        again = subprocess.run(arguments, capture_output=True, text=True, timeout=300)
-        assert again.returncode == 0, again.stderr[-3000:]
+        assert came_of_it and none_left(came_of_it)
+        run(arguments)
 
     expected, found = logged(whole), logged(killed)
     assert {step for step, name in expected if name.startswith("train_rollouts/")} == set(range(STEPS))
