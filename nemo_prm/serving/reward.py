@@ -17,6 +17,7 @@ Shapes: B sequences padded to S tokens; column t-1 of [B, S-1] belongs to token 
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Callable, NamedTuple, Sequence
@@ -40,8 +41,8 @@ from nemo_prm.serving.loop import Op, ServedModel, announce, serve
 from nemo_prm.serving.messages import ScoreRequest, decode_score_request
 from nemo_prm.serving.wire import PRM, Arrays, encode_text
 
-STRETCH = 1.2  # lengths of the rows of one pass
-WORTHWHILE = 1024  # tokens of a pass that keep the device busy
+FIXED_COST = 512.0  # of a forward pass until it is measured, in tokens
+PROBES = ((1, 16), (8, 128))  # rows and their length, of the passes that measure it
 
 
 @dataclass(frozen=True)
@@ -70,27 +71,32 @@ class Row(NamedTuple):
     prompt_length: int
 
 
-def plan_passes(lengths: Sequence[int], max_rows: int) -> list[list[int]]:
-    """Which rows share a forward pass: neighbours in length.
+def plan_passes(lengths: Sequence[int], max_rows: int, fixed_cost: float) -> list[list[int]]:
+    """Which rows share a forward pass, so that all passes together cost least: rows of similar length.
 
     Args:
         lengths: of the rows, in tokens.
         max_rows: of one pass.
+        fixed_cost: of a pass, beside that of its tokens (padding included), as a number of tokens.
 
     Returns:
-        Indices into `lengths`; a pass that has `WORTHWHILE` tokens takes no row `STRETCH` times as long as its first.
+        Indices into `lengths`, shortest rows first.
     """
-    passes: list[list[int]] = []
-    shortest = tokens = 0
-    for index in sorted(range(len(lengths)), key=lengths.__getitem__):
-        length = lengths[index]
-        full = passes and len(passes[-1]) == max_rows
-        if not passes or full or (tokens >= WORTHWHILE and length > STRETCH * shortest):
-            passes.append([])
-            shortest, tokens = length, 0
-        passes[-1].append(index)
-        tokens += length
-    return passes
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    cost, first = [0.0], [0]  # of the best plan for the shortest so many rows; where its last pass begins
+    for end in range(1, len(order) + 1):
+        longest = lengths[order[end - 1]]
+        options = (
+            (cost[start] + fixed_cost + (end - start) * longest, start) for start in range(max(end - max_rows, 0), end)
+        )
+        best, start = min(options)
+        cost.append(best)
+        first.append(start)
+    passes, end = [], len(order)
+    while end:
+        passes.append(order[first[end] : end])
+        end = first[end]
+    return passes[::-1]
 
 
 class LineScorer:
@@ -116,6 +122,24 @@ class LineScorer:
         self.table = newline_table(self.pieces, device=torch.cuda.current_device())
         self.has_backtick_V = np.array([b"`" in piece for piece in self.pieces])
         self.counters = {"tokens": 0, "padding_tokens": 0}  # of all forward passes
+        self.fixed_cost = FIXED_COST
+
+    def measure(self) -> None:
+        """Find out what a forward pass costs beside its tokens; collective, as `score`."""
+        seconds, tokens = [], []
+        for count, length in PROBES:
+            row = Row(np.full(min(length, self.max_length), self.tokenizer.eos_id, dtype=np.int64), 1)
+            took = []
+            for _ in range(4):
+                start = time.perf_counter()
+                self._score_rows([row] * count)
+                took.append(time.perf_counter() - start)
+            seconds.append(min(took))
+            tokens.append(count * len(row.tokens))
+        per_token = (seconds[1] - seconds[0]) / (tokens[1] - tokens[0])
+        if per_token > 0:  # else the clock saw other things; the default stays
+            self.fixed_cost = max(seconds[0] / per_token - tokens[0], 0.0)
+        self.counters.update(dict.fromkeys(self.counters, 0))
 
     def read(self, inputs: Arrays) -> ScoreRequest:
         """Check one request; text is tokenised as in training, with EOS at the end."""
@@ -158,7 +182,7 @@ class LineScorer:
         ]
         size = self.model.forward_micro_batch_size * parallel_state.get_data_parallel_world_size()
         scored: list[Any] = [None] * len(rows)
-        for part in plan_passes([len(row.tokens) for row in rows], size):
+        for part in plan_passes([len(row.tokens) for row in rows], size, self.fixed_cost):
             for index, answer in zip(part, self._score_rows([rows[index] for index in part])):
                 scored[index] = answer
         answers, first = [], 0
@@ -235,6 +259,7 @@ def served_prm(scorer: LineScorer, max_batch: int, batch_delay_us: int, max_queu
         scorer.score,
         scorer.read,
         warm_up,
+        prepare=scorer.measure,
         max_batch=max_batch,
         batch_delay_us=batch_delay_us,
         max_queue=max_queue,
