@@ -153,7 +153,8 @@ class LabelConfig:
     output: str = MISSING  # label store (.jsonl); a rerun resumes
     checkpoint: str = "policy"  # name of the policy in the rows
     # Sample from each of these in turn, by the generation server (.nemo as it sees them) or endpoint (its models);
-    # their file names are their names in the rows. Four of a baseline's RL run (p).
+    # their file names (with their folders' where two are alike) are their names in the rows. Four of a baseline's RL
+    # run (p).
     checkpoints: list[str] = field(default_factory=list)
     limit: Optional[int] = None  # only the first N problems
     shard: Optional[str] = None  # index/count, such as 0/16: every 16th of these problems, to a store of its own
@@ -250,3 +251,25 @@ class QuickstartConfig:
     minimum_level: str = "rlimits"  # of isolation; raise it to full for a policy that you do not know
     # Further Hydra overrides by stage or server, for example {train_prm: [trainer.rm.max_epochs=2]}.
     overrides: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass
+class StudyConfig:
+    """PSGPO's tables on the embedded problems; sized for two CPU cores."""
+
+    output: str = "runs/study"  # a rerun goes on: stages whose settings and inputs have not changed are reused
+    page: str = "docs/study.md"  # beside it, in a folder of its name: results.jsonl and the plots
+    policy: str = "embedded"  # a policy (.nemo), or "embedded"
+    arms: list[str] = field(default_factory=list)  # which to run; none: all of nemo_prm/study/arms.py
+    seeds: list[int] = field(default_factory=lambda: [1, 2, 3, 4, 5])  # every arm runs with every seed
+    baseline_seed: int = 1000  # of the run whose checkpoints are labelled
+    steps: int = 12  # of PPO
+    label_problems: int = 600  # the first N training problems, one response of each of 4 checkpoints
+    completions: int = 6  # K
+    evaluate_problems: Optional[int] = None  # the first N held-out problems
+    evaluate_samples: int = 5
+    jobs: int = 2  # stages at a time
+    minimum_level: str = "rlimits"  # of isolation; raise it to full for a policy that you do not know
+    startup_timeout_s: float = 300.0  # for one server
+    run: bool = True  # False: write the page of the results that are there
+    stage: Optional[str] = None  # set by the study itself: what a worker is to run

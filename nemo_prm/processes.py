@@ -127,11 +127,11 @@ class Children:
             for other in others:
                 if other.exit_code() is not None:
                     self.stop(child)
-                    raise StageError(f"{_failure(other)}\n{name} was stopped, because it depends on {other.name}")
+                    raise StageError(f"{failure(other)}\n{name} was stopped, because it depends on {other.name}")
             time.sleep(POLL_S)
         self._running.remove(child)
         if code != 0:
-            raise StageError(_failure(child))
+            raise StageError(failure(child))
 
     def wait_ready(self, child: Child, port: int, paths: Sequence[str], timeout_s: float) -> None:
         """Wait until `GET http://127.0.0.1:port/path` answers 200 for every path.
@@ -143,7 +143,7 @@ class Children:
         while True:
             self.on_tick(child)
             if child.exit_code() is not None:  # asked first: somebody else may answer at that port
-                raise StageError(_failure(child))
+                raise StageError(failure(child))
             if all(_answers(port, path) for path in paths):
                 return
             if time.monotonic() > deadline:
@@ -222,6 +222,11 @@ def free_ports(count: int) -> list[int]:
     raise ServerError(f"fewer than {count} free ports were found between 20000 and 30000")
 
 
+def failure(child: Child) -> str:
+    """How a child has ended, and the last lines of its log."""
+    return f"{child.name} ended with exit code {child.exit_code()}; {_last_words(child.log)}"
+
+
 def last_lines(path: Path, count: int, window: int = 16384) -> list[str]:
     """The last lines with text in a log file; a progress bar's carriage returns count as line ends."""
     try:
@@ -243,10 +248,6 @@ def _answers(port: int, path: str) -> bool:
         return False
     finally:
         connection.close()
-
-
-def _failure(child: Child) -> str:
-    return f"{child.name} ended with exit code {child.exit_code()}; {_last_words(child.log)}"
 
 
 def _last_words(log: Path) -> str:

@@ -25,6 +25,7 @@ CheckerName = Literal["exact", "tokens", "float", "unordered", "code"]
 StepKind = Literal["code", "comment", "blank", "docstring", "thought"]
 ResponseClass = Literal["correct", "revised", "wrong"]
 FinishReason = Literal["stop", "length"]
+OutcomeSource = Literal["unit_tests", "reward_model"]
 Level = Literal["full", "namespaces", "rlimits"]  # of isolation: nemo_prm/sandbox/level.py
 Status = Literal[
     "passed",
@@ -80,7 +81,8 @@ class Problem:
 
     `tests` are hidden: they decide verdicts and are never shown to a model. `public_tests` may be used by search.
     `program_prefix` is put before the response's code to make the program (HumanEval's prompt is such a prefix; for
-    problems whose response is a whole program it is empty). `extra` keeps the unknown keys of the problem file.
+    problems whose response is a whole program it is empty). `outcome` says what judges a response: where it is a
+    general reward model, there are no tests. `extra` keeps the unknown keys of the problem file.
     """
 
     problem_id: str
@@ -93,6 +95,7 @@ class Problem:
     time_limit_s: float = 2.0
     memory_limit_mb: int = 512
     program_prefix: str = ""
+    outcome: OutcomeSource = "unit_tests"
     extra: Mapping[str, Any] = field(default_factory=dict)
 
 

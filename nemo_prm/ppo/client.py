@@ -9,22 +9,29 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What PPO asks of the world for a rollout: values, line scores and unit-test verdicts, as one future.
+"""What PPO asks of the world for a rollout: values, line scores and verdicts, as one future.
 
 What is overridden of NeMo-Aligner's RemoteGPTRMCriticClient, and why:
     __post_init__: the host waits 600,000 s for a dead server, retries nothing and sends no access token.
     train, save: a critic that fails to train must be noticed, not only its next answer; what it saves knows its step.
-    infer_rm_critic: rewards are per token, and come from two sources: the PRM server and the unit tests.
+    infer_rm_critic: rewards are per token, and come from several sources: the PRM server and the unit tests for coding
+        prompts, a general reward model for the others.
 
 Shapes: B responses padded to S tokens; column t-1 of [B, S-1] belongs to the action "token t".
 """
 
 from __future__ import annotations
 
+import json
+import math
 import secrets
 import threading
+import time
+from collections import Counter
 from concurrent.futures import Future
-from typing import Any, Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Callable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -38,14 +45,24 @@ from nemo_aligner.utils.distributed import broadcast_2d_tensor_within_mp, run_if
 from nemo_aligner.utils.server_utils import FutureResult
 from omegaconf import DictConfig
 
+from nemo_prm.data.splitters import splitter
 from nemo_prm.data.steps import make_program
+from nemo_prm.errors import ConfigError
 from nemo_prm.megatron.vocabulary import decode_tokens, vocabulary_bytes
 from nemo_prm.ppo.servers import server_clients
 from nemo_prm.protocols import Verifier
 from nemo_prm.rewards.compose import compose_rewards
 from nemo_prm.rewards.monitors import Rollout
-from nemo_prm.serving.wire import CRITIC_SAVE, CRITIC_TRAIN, PPO_STEP, PRM, REQUEST_ID
-from nemo_prm.types import Problem
+from nemo_prm.rewards.placement import step_rewards
+from nemo_prm.serving.wire import CRITIC_SAVE, CRITIC_TRAIN, GENERAL_REWARD, PPO_STEP, PRM, REQUEST_ID
+from nemo_prm.types import Problem, Verdict
+
+OUTCOMES: dict[str, Callable[[Verdict], float]] = {  # R_UT of a verdict, NaN unknown
+    "passed": lambda verdict: math.nan if verdict.status == "infra_error" else float(verdict.passed),
+    "pass_rate": lambda verdict: (
+        math.nan if verdict.status == "infra_error" else verdict.num_passed / max(verdict.num_tests, 1)
+    ),
+}
 
 
 def in_background(function: Callable[..., Any], *args: Any) -> Future[Any]:
@@ -62,14 +79,42 @@ def in_background(function: Callable[..., Any], *args: Any) -> Future[Any]:
     return future
 
 
+class Clock:
+    """Seconds by name, added up from any thread until they are taken."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self._lock, self._seconds = threading.Lock(), Counter(dict.fromkeys(names, 0.0))
+
+    @contextmanager
+    def __call__(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._seconds[name] += time.perf_counter() - start
+
+    def take(self) -> dict[str, float]:
+        """What has been added since the last call."""
+        with self._lock:
+            taken = dict(self._seconds)
+            self._seconds = Counter(dict.fromkeys(taken, 0.0))
+        return taken
+
+
 class Communicator(HTTPCommunicator):
     """The host's interface over our clients: token, time-outs, retries, and errors that name the server."""
 
-    def __init__(self, cfg: DictConfig) -> None:
-        """`cfg` is `remote_critic_rm` of `conf/train_ppo.yaml`."""
+    def __init__(self, cfg: DictConfig, problems: Sequence[Problem]) -> None:
+        """
+        Args:
+            cfg: `remote_critic_rm` of `conf/train_ppo.yaml`.
+            problems: to train on.
+        """
         super().__init__()
-        for name, client in server_clients(cfg).items():
-            server = cfg.reward_model if name == PRM.name else cfg.critic
+        others = {PRM.name: cfg.reward_model, GENERAL_REWARD.name: cfg.get("general_reward")}
+        for name, client in server_clients(cfg, problems).items():
+            server = others.get(name) or cfg.critic
             self.connections[name] = (server.ip, server.port, client)
 
     def send_data_to_server(self, server_name: str, data: dict[str, np.ndarray], batching: bool = True) -> Future[Any]:
@@ -90,17 +135,31 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
             problems: what `problem_index` of a rollout refers to.
             tokenizer: the policy's NeMo tokenizer, which turns response tokens back into a program.
             verifier: decides the outcome by the problem's hidden tests.
+
+        Raises:
+            ConfigError: no such outcome, or no such steps.
+            ServerError: rewards are to be moved from lines, and the reward server does not say what its rules are.
         """
+        if cfg.outcome not in OUTCOMES:
+            raise ConfigError(f"outcome must be one of {', '.join(OUTCOMES)}, found {cfg.outcome!r}")
         self.problems, self.tokenizer, self.verifier = problems, tokenizer, verifier
         self.pieces = vocabulary_bytes(tokenizer, tokenizer.vocab_size)
         self.training: Future[Any] | None = None
         self.rollouts: list[Rollout] = []
         self.lambda_scale = 1.0  # of both lambdas; rules may lower it
         self.ppo_step = 0  # steps done, of what is to be saved
+        self.split = splitter(cfg.reward_steps)
+        asked = ["value", "verify", *(["score"] if cfg.dense_reward else [])]
+        self.clock = Clock([*asked, *(f"wait_{name}" for name in asked)])
         super().__init__(cfg)
+        self.rules = {"clamp": None, "normalise": False}  # of the reward server, where rewards are moved from lines
+        if cfg.dense_reward and cfg.reward_steps != "lines":
+            *_, prm = self.communicator.connections[PRM.name]
+            found = prm.parameters()
+            self.rules = {name: json.loads(found[name]) for name in self.rules}
 
     def __post_init__(self) -> None:
-        self.communicator = Communicator(self.cfg)
+        self.communicator = Communicator(self.cfg, self.problems)
         self.combine_rm_and_critic_server = False
         self.pad_to_length = self.cfg.pad_to_length
 
@@ -153,36 +212,49 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
         prompt_lengths = rollout_batch["prompt_lengths"].cpu()
         padding = 0 if self.pad_to_length is None else self.pad_to_length - tokens.size(1)
         assert padding >= 0, f"sequences of {tokens.size(1)} tokens, but pad_to_length is {self.pad_to_length}"
-        send = self.communicator.send_data_to_server
-        critic_data = {
+        problem_index = rollout_batch["problem_index"].tolist()
+        coding = [row for row, index in enumerate(problem_index) if self.problems[index].outcome == "unit_tests"]
+        general = [row for row in range(len(problem_index)) if row not in coding]
+        data = {
             "tokens": torch.nn.functional.pad(tokens, (0, padding)).numpy(),
             "sequence_lengths": total_lengths.unsqueeze(1).numpy(),
         }
-        prm_future = None
-        if self.cfg.dense_reward:
-            prm_data = critic_data | {"prompt_lengths": prompt_lengths.unsqueeze(1).numpy()}
-            prm_future = run_if_model_parallel_src(send, server_name=PRM.name, data=prm_data)
-        critic_future = run_if_model_parallel_src(send, server_name=self.cfg.critic.name.infer, data=critic_data)
-        verdicts = run_if_model_parallel_src(
-            in_background,
-            self.verify,
-            tokens.tolist(),
-            prompt_lengths.tolist(),
-            total_lengths.tolist(),
-            rollout_batch["problem_index"].tolist(),
-        )
-        return DenseRewardFuture(self, prm_future, critic_future, verdicts, rollout_batch)
+        asked = Asked(coding, general, value=self._send(self.cfg.critic.name.infer, "value", data))
+        if coding:
+            part = {name: array[coding] for name, array in data.items()}
+            if self.cfg.dense_reward:
+                prompts = {"prompt_lengths": prompt_lengths.unsqueeze(1).numpy()[coding]}
+                asked.score = self._send(PRM.name, "score", part | prompts)
+            rows = [tokens[row, prompt_lengths[row] : total_lengths[row]].tolist() for row in coding]
+            problems = [self.problems[problem_index[row]] for row in coding]
+            asked.verify = run_if_model_parallel_src(in_background, self.verify, problems, rows)
+        if general:
+            part = {name: array[general] for name, array in data.items()}
+            asked.general_reward = self._send(GENERAL_REWARD.name, "value", part)
+        return DenseRewardFuture(self, asked, rollout_batch)
 
-    def verify(
-        self, tokens: list[list[int]], prompt_lengths: list[int], total_lengths: list[int], problem_index: list[int]
-    ) -> list[float]:
-        """R_UT of each response: 1 passed, 0 not, NaN unknown."""
-        jobs = []
-        for row, prompt, total, index in zip(tokens, prompt_lengths, total_lengths, problem_index):
-            problem = self.problems[index]
-            jobs.append((problem, make_program(problem, self.response(row[prompt:total]))))
-        verdicts = self.verifier.verify_many(jobs)
-        return [float("nan") if verdict.status == "infra_error" else float(verdict.passed) for verdict in verdicts]
+    def _send(self, server_name: str, timer: str, data: dict[str, np.ndarray]) -> Future[Any] | None:
+        """Ask a server, from the rank that does so; None on the others."""
+        *_, client = self.communicator.connections[server_name]
+
+        def ask() -> Any:
+            with self.clock(timer):
+                return client.infer(data)
+
+        future: Future[Any] | None = run_if_model_parallel_src(in_background, ask)
+        return future
+
+    def verify(self, problems: Sequence[Problem], responses: Sequence[Sequence[int]]) -> list[float]:
+        """The outcome of each response by its problem's unit tests, NaN unknown.
+
+        Args:
+            problems: one per response.
+            responses: their tokens.
+        """
+        with self.clock("verify"):
+            programs = [make_program(each, self.response(tokens)) for each, tokens in zip(problems, responses)]
+            verdicts = self.verifier.verify_many(list(zip(problems, programs)))
+        return [OUTCOMES[self.cfg.outcome](verdict) for verdict in verdicts]
 
     def response(self, tokens: Sequence[int]) -> str:
         """The text of response tokens."""
@@ -198,20 +270,32 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
         self.communicator.close()
 
 
+@dataclass
+class Asked:
+    """What was asked about a micro batch; futures are None on ranks that do not ask, and where nobody is to be asked.
+
+    Attributes:
+        coding: rows that the unit tests judge.
+        general: rows that a reward model judges.
+        value: the critic's answer for all rows.
+        score: the PRM's for `coding`.
+        verify: the outcomes of `coding`.
+        general_reward: the reward model's answer for `general`.
+    """
+
+    coding: list[int]
+    general: list[int]
+    value: Future[Any] | None = None
+    score: Future[Any] | None = None
+    verify: Future[list[float]] | None = None
+    general_reward: Future[Any] | None = None
+
+
 class DenseRewardFuture(FutureResult):
     """Rewards and values of one rollout micro batch."""
 
-    def __init__(
-        self,
-        client: DenseRewardClient,
-        prm_future: Future[Any] | None,
-        critic_future: Future[Any] | None,
-        verdicts: Future[list[float]] | None,
-        rollout_batch: dict[str, torch.Tensor],
-    ) -> None:
-        self.client = client
-        self.prm_future, self.critic_future, self.verdicts = prm_future, critic_future, verdicts
-        self.rollout_batch = rollout_batch
+    def __init__(self, client: DenseRewardClient, asked: Asked, rollout_batch: dict[str, torch.Tensor]) -> None:
+        self.client, self.asked, self.rollout_batch = client, asked, rollout_batch
 
     def result(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Wait; collective over the model-parallel group.
@@ -219,15 +303,25 @@ class DenseRewardFuture(FutureResult):
         Returns:
             rewards float32 [B, S-1], rows of unknown outcome NaN; values float32 [B, S-1].
         """
-        cfg, columns = self.client.cfg, self.rollout_batch["response_tokens"].size(1) - 1
-        values = get_future_result(self.critic_future, "values")[:, :columns].contiguous()
-        outcomes = None if self.verdicts is None else torch.tensor(self.verdicts.result()).unsqueeze(1).cuda()
-        outcomes = broadcast_2d_tensor_within_mp(outcomes).flatten()
-        line_rewards, line_scores = torch.zeros_like(values), None
-        if cfg.dense_reward:
-            line_rewards, line_scores = get_future_result(self.prm_future, "line_rewards", "line_scores")
-            line_rewards = line_rewards[:, :columns].contiguous()
-        scale = self.client.lambda_scale
+        client, cfg, asked = self.client, self.client.cfg, self.asked
+        columns = self.rollout_batch["response_tokens"].size(1) - 1
+        with client.clock("wait_value"):
+            values = get_future_result(asked.value, "values")[:, :columns].contiguous()
+            outcomes = torch.zeros(values.size(0), device=values.device)
+            if asked.general:
+                outcomes[asked.general] = get_future_result(asked.general_reward, "rewards").flatten().float()
+        line_rewards, line_scores = torch.zeros_like(values), torch.full_like(values, float("nan"))
+        if asked.coding:
+            with client.clock("wait_verify"):
+                found = None if asked.verify is None else torch.tensor(asked.verify.result()).unsqueeze(1).cuda()
+                outcomes[asked.coding] = broadcast_2d_tensor_within_mp(found).flatten()
+            if cfg.dense_reward:
+                with client.clock("wait_score"):
+                    rewards, scores = get_future_result(asked.score, "line_rewards", "line_scores")
+                line_rewards[asked.coding], line_scores[asked.coding] = rewards[:, :columns], scores[:, :columns]
+                if cfg.reward_steps != "lines":
+                    self._move(line_rewards, line_scores)
+        scale = client.lambda_scale
         rewards = compose_rewards(
             outcomes,
             line_rewards,
@@ -238,18 +332,41 @@ class DenseRewardFuture(FutureResult):
         self._keep(outcomes.tolist(), line_rewards, line_scores)
         return rewards, values
 
-    def _keep(self, outcomes: list[float], line_rewards: torch.Tensor, line_scores: torch.Tensor | None) -> None:
+    def _move(self, line_rewards: torch.Tensor, line_scores: torch.Tensor) -> None:
+        """Pay other steps than lines, in place; both [B, S-1]."""
+        names = ("response_tokens", "prompt_lengths", "response_lengths", "problem_index")
+        rows = list(zip(*(self.rollout_batch[name].tolist() for name in names)))
+        for row in self.asked.coding:
+            tokens, prompt, total, index = rows[row]
+            line_rewards[row] = step_rewards(
+                line_scores[row],
+                prompt,
+                [self.client.pieces[token] for token in tokens[prompt:total]],
+                self.client.problems[index].language,
+                self.client.split,
+                **self.client.rules,
+            )
+
+    def _keep(self, outcomes: list[float], line_rewards: torch.Tensor, line_scores: torch.Tensor) -> None:
         """Leave the responses with the client, for the step's metrics."""
         names = ("response_tokens", "prompt_lengths", "response_lengths", "problem_index")
         rows = zip(*(self.rollout_batch[name].tolist() for name in names))
         for row, (tokens, prompt, total, index) in enumerate(rows):
             scored: dict[str, Any] = {}
-            if line_scores is not None:
+            if self.client.cfg.dense_reward and row in self.asked.coding:
                 scores = line_scores[row]
                 scored["line_scores"] = tuple(scores[~scores.isnan()].tolist())
                 scored["line_rewards"] = float(line_rewards[row].sum())
             problem = self.client.problems[index]
             text = self.client.response(tokens[prompt:total])
             self.client.rollouts.append(
-                Rollout(problem.problem_id, problem.language, text, total - prompt, outcomes[row], **scored)
+                Rollout(
+                    problem.problem_id,
+                    problem.language,
+                    text,
+                    total - prompt,
+                    outcomes[row],
+                    judged_by=problem.outcome,
+                    **scored,
+                )
             )

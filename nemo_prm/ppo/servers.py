@@ -15,19 +15,30 @@ from __future__ import annotations
 
 import threading
 from collections import defaultdict
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, Sequence, cast
 
 from nemo_prm.config import RewardClientConfig, SandboxConfig
 from nemo_prm.errors import ConfigError, ServerError
 from nemo_prm.serving.model_client import ModelClient
-from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_LOAD, CRITIC_SAVE, CRITIC_TRAIN, PRM, ModelSpec
+from nemo_prm.serving.wire import (
+    CRITIC_INFER,
+    CRITIC_LOAD,
+    CRITIC_SAVE,
+    CRITIC_TRAIN,
+    GENERAL_REWARD,
+    PRM,
+    ModelSpec,
+)
+from nemo_prm.types import Problem
 
 
-def server_clients(cfg: Any) -> dict[str, ModelClient]:
+def server_clients(cfg: Any, problems: Sequence[Problem]) -> dict[str, ModelClient]:
     """One client per served model, by the name that the host's code calls it.
 
     Args:
         cfg: `remote_critic_rm` of `conf/train_ppo.yaml`.
+        problems: to train on; they decide whether a general reward model is asked.
     """
 
     seen: dict[str, threading.Event] = defaultdict(threading.Event)  # by address
@@ -47,6 +58,9 @@ def server_clients(cfg: Any) -> dict[str, ModelClient]:
     clients = {name: client(spec, cfg.critic, "scripts/serve_critic.py") for name, spec in models.items()}
     if cfg.dense_reward:
         clients[PRM.name] = client(PRM, cfg.reward_model, "scripts/serve_reward.py")
+    if any(problem.outcome == "reward_model" for problem in problems):
+        spec = replace(GENERAL_REWARD, name=cfg.general_reward.name)
+        clients[GENERAL_REWARD.name] = client(spec, cfg.general_reward, "NeMo-Aligner's serve_reward_model.py")
     return clients
 
 

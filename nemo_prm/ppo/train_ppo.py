@@ -57,7 +57,7 @@ def train_ppo(cfg: DictConfig) -> Path:
     """
     check_batch_sizes(cfg)
     watch = Watch(read_rules(cfg.rules) if cfg.rules else [])
-    problems = load_problems(cfg.problems, cfg.split, cfg.limit)
+    problems = load_problems(cfg.problems, cfg.split, cfg.limit, general=True)
     loaded = host.load(cfg, "ppo", ProblemActor)
     model = loaded.model
     init_peft(model, cfg.model)
@@ -91,6 +91,7 @@ def train_ppo(cfg: DictConfig) -> Path:
             output=Path(cfg.output),
             watch=watch,
             num_samples=cfg.rollout_samples,
+            num_probes=cfg.probe_responses,
             cfg=cfg.trainer.ppo,
             model=model,
             train_dataloader_builder=partial(

@@ -39,8 +39,9 @@ from nemo_aligner.utils.distributed import Timer, masked_global_mean_var, normal
 
 from nemo_prm.data.jsonl import read_json, write_json
 from nemo_prm.errors import CheckpointError
+from nemo_prm.ppo.probe import Probe
 from nemo_prm.ppo.samples import write_samples
-from nemo_prm.rewards.monitors import PRM_METRICS, SUMS, Rollout, rollout_metrics, rollout_sums
+from nemo_prm.rewards.monitors import GENERAL_METRICS, PRM_METRICS, SUMS, Rollout, rollout_metrics, rollout_sums
 from nemo_prm.rewards.rules import Watch
 
 COUNTERS = ("step", "consumed_samples", "ppo_optimization_step")  # what the host keeps in a checkpoint's name
@@ -95,12 +96,13 @@ def load_random_states(path: Path) -> None:
 class DensePPOTrainer(PPOTrainer):
     """Its `rm_critic` is a `nemo_prm.ppo.client.DenseRewardClient`. B responses padded to S tokens."""
 
-    def __init__(self, *, output: Path, watch: Watch, num_samples: int, **arguments: Any) -> None:
+    def __init__(self, *, output: Path, watch: Watch, num_samples: int, num_probes: int, **arguments: Any) -> None:
         """
         Args:
             output: folder of the run.
             watch: the rules.
             num_samples: responses of each step to write down.
+            num_probes: responses of the first step that the PRM scores again at every step.
             arguments: the host's; `run_timer` is a `StoppableTimer`.
         """
         super().__init__(**arguments)
@@ -108,6 +110,10 @@ class DensePPOTrainer(PPOTrainer):
         self.stopped_by: str | None = None  # the rule that ended the run, and why
         self.rollouts: list[Rollout] = []  # of this step and data-parallel rank
         self.saved = 0  # step of the last checkpoint
+        self.probe: Probe | None = None
+        if self.rm_critic.cfg.dense_reward and num_probes:
+            # beside the checkpoints, since a run that resumes has the files of its folder moved away by the host
+            self.probe = Probe(output / "checkpoints/probe.json", self.rm_critic.communicator, num_probes)
 
     def compute_rollout_metrics(self, rollout_batch: Any) -> dict[str, Any]:
         """rewards float [B, S-1] of the global batch, NaN rows unknown."""
@@ -126,6 +132,8 @@ class DensePPOTrainer(PPOTrainer):
         metrics["explained_variance"] = explained_variance(data["values"], data["returns"], data["mask"])
         if self.step == 0:
             logging.info(f"explained variance of the first returns by the critic: {metrics['explained_variance']:.3f}")
+        if self.probe is not None:
+            self.probe.keep(rollout_batch)
         if torch.distributed.get_rank() == 0 and self.num_samples:
             rows = {**rollout_batch, **data}
             write_samples(self.output, self.step, rows, self.rollouts, self.rm_critic, self.num_samples)
@@ -163,11 +171,19 @@ class DensePPOTrainer(PPOTrainer):
         if not self.rm_critic.cfg.dense_reward:  # no PRM was asked
             for name in PRM_METRICS:
                 del metrics[name]
+        if not any(problem.outcome == "reward_model" for problem in self.rm_critic.problems):
+            for name in GENERAL_METRICS:
+                del metrics[name]
         return metrics
 
     def generate_rollouts(self) -> tuple[Any, dict[str, Any], dict[str, float]]:
         """The host's; then the rules look at the metrics, which all ranks share."""
+        if self.probe is not None:
+            self.probe.start()
         data, metrics, durations = super().generate_rollouts()
+        durations |= self.rm_critic.clock.take()
+        if self.probe is not None:
+            metrics["probe_drift"] = self.probe.drift()
         numbers = {key: value for key, value in metrics.items() if isinstance(value, (int, float))}
         for rule, value in self.watch.look(numbers):
             logging.warning(f"step {self.step}: {rule} (it is {value:.4g})")

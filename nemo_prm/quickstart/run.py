@@ -23,11 +23,12 @@ from nemo_prm.config import QuickstartConfig
 from nemo_prm.data.embedded import resolve_policy
 from nemo_prm.data.jsonl import write_json
 from nemo_prm.errors import CheckpointError, ConfigError
+from nemo_prm.pipeline.console import Console
+from nemo_prm.pipeline.runner import Runner, exclusive
+from nemo_prm.pipeline.stage import Stage
 from nemo_prm.processes import Children
-from nemo_prm.quickstart.console import Console
 from nemo_prm.quickstart.problems import prepare
-from nemo_prm.quickstart.runner import Runner, exclusive
-from nemo_prm.quickstart.stages import Stage, pipeline
+from nemo_prm.quickstart.stages import pipeline
 from nemo_prm.quickstart.summary import as_table, count_labels, summarize
 
 

@@ -9,69 +9,15 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What a stage is, and the table of stages of the quickstart.
-
-Values may hold `{run}` (the run's folder) and the port of a server by its role, `{generation}`, `{reward}` or
-`{critic}`; both are filled in when the stage starts and stay out of its fingerprint.
-"""
+"""The table of stages of the quickstart."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Callable, Mapping
+from typing import Any, Callable
 
 from nemo_prm.config import QuickstartConfig
+from nemo_prm.pipeline.stage import Overrides, Server, Stage, critic, generation, reward
 from nemo_prm.quickstart.problems import ProblemSets
-
-Overrides = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Server:
-    """A server script that runs while a stage runs; stages that name an equal server share the process.
-
-    Attributes:
-        name: of its log file.
-        role: by which stages ask for its port.
-        script: stem of the script; `server.port` is set for it.
-        overrides: of its Hydra config.
-        models: PyTriton models that must be ready before the stage starts.
-    """
-
-    name: str
-    role: str
-    script: str
-    overrides: Overrides
-    models: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Stage:
-    """One step of the pipeline: a script, run to its end.
-
-    Attributes:
-        name: of its folder `{run}/<name>`, which belongs to it alone, and of its log file.
-        title: what it does, for the terminal.
-        script: stem of the script.
-        overrides: of its Hydra config.
-        outputs: files that stand when it is done.
-        after: stages whose results it uses.
-        files: inputs from outside the run; their content is part of the fingerprint.
-        servers: what must be running meanwhile.
-        decide: further overrides that depend on earlier results; called when the stage is reached.
-        resumable: an interrupted run goes on from what it left; otherwise it starts over.
-    """
-
-    name: str
-    title: str
-    script: str
-    overrides: Overrides
-    outputs: tuple[str, ...]
-    after: tuple[str, ...] = ()
-    files: tuple[str, ...] = ()
-    servers: tuple[Server, ...] = ()
-    decide: Callable[[], Overrides] | None = None
-    resumable: bool = False
 
 
 def pipeline(
@@ -206,17 +152,3 @@ def ppo(config: QuickstartConfig, sets: ProblemSets, policy: str, stage: str) ->
         "trainer.ppo.max_steps": config.ppo_steps,
         "trainer.ppo.save_interval": config.ppo_steps,
     }
-
-
-def generation(name: str, checkpoint: str) -> Server:
-    return Server(f"generation.{name}", "generation", "serve_generation", {"checkpoint": checkpoint}, ("generation",))
-
-
-def reward(stage: str, checkpoint: str) -> Server:
-    return Server(f"{stage}.reward", "reward", "serve_reward", {"checkpoint": checkpoint}, ("prm",))
-
-
-def critic(stage: str, checkpoint: str, value_init: str) -> Server:
-    overrides = {"checkpoint": checkpoint, "value_init": value_init, "output": f"{{run}}/{stage}/critic"}
-    models = ("critic_infer", "critic_train", "critic_save", "critic_load")
-    return Server(f"{stage}.critic", "critic", "serve_critic", overrides, models)

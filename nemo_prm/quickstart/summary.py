@@ -21,7 +21,7 @@ from typing import Any, Mapping, Sequence
 
 from nemo_prm import __version__
 from nemo_prm.data.rows import read_label_rows
-from nemo_prm.quickstart.runner import StageResult
+from nemo_prm.pipeline.runner import StageResult
 from nemo_prm.quickstart.stages import POLICIES, evaluation_of
 
 DISTRIBUTIONS = ("torch", "nemo-toolkit", "nemo-aligner", "megatron-core", "nvidia-pytriton")

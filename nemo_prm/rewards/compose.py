@@ -31,16 +31,17 @@ def compose_rewards(
     PSGPO, arXiv 2410.17621, Eq. 3 and section 4.2 (the defaults are the paper's).
 
     Args:
-        outcomes: float [B], R_UT: 1 where the response passed every unit test, 0 where not, NaN where unknown.
+        outcomes: float [B], R_UT: 1 where the response passed every unit test, 0 where not (or the tests' share),
+            NaN where unknown. Of a prompt that a reward model judges: its reward.
         line_rewards: float [B, S-1], r_i at the token that ends line i, 0 elsewhere.
         total_lengths: int64 [B], tokens of prompt and response together; the outcome is paid at total_lengths - 2.
-        lambda_failed: weight of the line rewards where the outcome is 0.
+        lambda_failed: weight of the line rewards where the outcome is under 1.
         lambda_passed: weight of the line rewards where the outcome is 1.
 
     Returns:
         float32 [B, S-1]. The row of an unknown outcome is NaN throughout: it must be masked out, never trained on.
     """
-    weight_B = torch.where(outcomes > 0, lambda_passed, lambda_failed)
+    weight_B = torch.where(outcomes >= 1, lambda_passed, lambda_failed)
     rewards = weight_B.unsqueeze(1) * line_rewards.float()
     rows = torch.arange(rewards.size(0), device=rewards.device)
     rewards[rows, (total_lengths - 2).clamp(min=0)] += outcomes.float()

@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Iterable, Mapping
 
 from nemo_prm.data.steps import split_lines
-from nemo_prm.types import Language
+from nemo_prm.types import Language, OutcomeSource
 
 HIGH_SCORE = 0.5  # a mean line score above it is high praise for a response that fails
 SUMS = (
@@ -33,6 +33,8 @@ SUMS = (
     "comment_lines",
     "blank_lines",
     "repeated_lines",
+    "general",
+    "general_reward",
     "known",
     "passed",
     "failed_and_praised",
@@ -42,6 +44,7 @@ SUMS = (
     "score_of_passed",
     "passed_of_scored",
 )
+GENERAL_METRICS = ("general_reward",)  # where a reward model judges some prompts
 PRM_METRICS = ("line_rewards", "praised_failures", "score_outcome_correlation")  # unknown where no PRM is asked
 
 
@@ -54,7 +57,7 @@ class Rollout:
         language: of its code.
         text: the response.
         num_tokens: of the response, EOS included.
-        outcome: R_UT: 1 passed, 0 not, NaN unknown.
+        outcome: R_UT: 1 passed, less not, NaN unknown; or the reward model's.
         line_scores: the PRM's raw score of each line; empty where no PRM is asked.
         line_rewards: sum of the normalised line rewards, in [-1, 1]; NaN where no PRM is asked.
     """
@@ -66,6 +69,7 @@ class Rollout:
     outcome: float
     line_scores: tuple[float, ...] = ()
     line_rewards: float = math.nan
+    judged_by: OutcomeSource = "unit_tests"
 
 
 def rollout_sums(rollouts: Iterable[Rollout]) -> dict[str, float]:
@@ -82,9 +86,14 @@ def rollout_sums(rollouts: Iterable[Rollout]) -> dict[str, float]:
         sums["comment_lines"] += kinds["comment"] + kinds["docstring"]
         sums["blank_lines"] += kinds["blank"]
         sums["repeated_lines"] += len(code) - len(set(code))
-        outcome, score = rollout.outcome, rollout.line_rewards
+        if rollout.judged_by == "reward_model":
+            sums["general"] += 1
+            sums["general_reward"] += rollout.outcome
+            continue
+        score, outcome = rollout.line_rewards, rollout.outcome
         if math.isnan(outcome):
             continue
+        outcome = float(outcome >= 1)
         sums["known"] += 1
         sums["passed"] += outcome
         if math.isnan(score):
@@ -102,16 +111,17 @@ def rollout_metrics(sums: Mapping[str, float]) -> dict[str, float]:
     """The numbers to watch; NaN where there is nothing to divide by.
 
     Returns:
-        pass_rate, unknown_outcomes (a count), line_rewards (mean of their sum over known responses),
-        lines_per_response, comment_share and blank_share and repeated_share (of all lines; docstrings are comments,
-        a repeated line is a line of code that stands in the response before), newline_rate (newlines per token),
-        praised_failures (share of the failed responses whose mean clamped line score is over `HIGH_SCORE`) and
-        score_outcome_correlation (Pearson's, of that mean and the outcome).
+        pass_rate, general_reward (mean of the reward model's), unknown_outcomes (a count), line_rewards (mean of their
+        sum over known responses), lines_per_response, comment_share and blank_share and repeated_share (of all lines;
+        docstrings are comments, a repeated line is a line of code that stands in the response before), newline_rate
+        (newlines per token), praised_failures (share of the failed responses whose mean clamped line score is over
+        `HIGH_SCORE`) and score_outcome_correlation (Pearson's, of that mean and whether all tests pass).
     """
     failed = sums["scored"] - sums["passed_of_scored"]
     return {
         "pass_rate": _share(sums["passed"], sums["known"]),
-        "unknown_outcomes": sums["responses"] - sums["known"],
+        "general_reward": _share(sums["general_reward"], sums["general"]),
+        "unknown_outcomes": sums["responses"] - sums["general"] - sums["known"],
         "line_rewards": _share(sums["score"], sums["scored"]),
         "lines_per_response": _share(sums["lines"], sums["responses"]),
         "comment_share": _share(sums["comment_lines"], sums["lines"]),

@@ -168,6 +168,28 @@ class ModelClient:
         finally:
             connection.close()
 
+    def parameters(self) -> dict[str, str]:
+        """What the server says about the model: `parameters` of its config.
+
+        Raises:
+            NemoPrmError: of the class given; it does not answer.
+        """
+        start = time.monotonic()
+        connection = self._connection_class(self._address, timeout=self.config.connect_timeout_s)
+        token = resolve_token(self.config.token)
+        headers = {TOKEN_HEADER: token} if token else {}
+        try:
+            connection.request("GET", f"{self._path}/v2/models/{self.spec.name}/config", headers=headers)
+            response = connection.getresponse()
+            content = response.read()
+        except (OSError, HTTPException) as error:
+            self._fail(start, describe(error), f"is it running ({self._script}), and is the url right?", error)
+        finally:
+            connection.close()
+        if response.status != 200:
+            self._fail(start, _error_message(response.status, content), "see the server's log")
+        return {name: entry["string_value"] for name, entry in json.loads(content).get("parameters", {}).items()}
+
     def encode(self, inputs: Arrays) -> tuple[bytes, dict[str, str]]:
         """Body and headers of a request, for `attempt`."""
         try:

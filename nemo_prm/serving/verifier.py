@@ -137,7 +137,7 @@ def serve_verifier(config: ServeVerifierConfig) -> None:
         raise ConfigError("sandbox.remote.urls belongs to the clients of this server, which judges here; leave it out")
     check_address(config.server)
     source = f"problems={config.problems}" + (f" split={config.split}" if config.problems == "embedded" else "")
-    problems = load_problems(config.problems, config.split)
+    problems = [each for each in load_problems(config.problems, config.split, general=True) if each.tests]
     with default_verifier(config.sandbox) as verifier, Meter(config.metrics) as meter:
         first = verifier.verify(problems[0], "")
         if first.status == "infra_error":

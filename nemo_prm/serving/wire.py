@@ -96,6 +96,16 @@ PRM = ModelSpec(
     ),
 )
 
+GENERAL_REWARD = ModelSpec(  # NeMo-Aligner's own reward server (algorithms/reward_server.py of release 0.7.0)
+    "reward_model",
+    inputs=(
+        TensorSpec("sentences", np.bytes_, (-1,), optional=True),
+        TensorSpec("tokens", np.int64, (-1,), optional=True),  # [B, S]
+        TensorSpec("sequence_lengths", np.int64, (-1,), optional=True),  # [B, 1]
+    ),
+    outputs=(TensorSpec("rewards", np.float32),),  # [B, 1]
+)
+
 VERIFIER = ModelSpec(
     "verifier",
     inputs=(

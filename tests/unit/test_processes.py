@@ -125,12 +125,12 @@ def test_a_failure_names_the_stage_the_log_and_its_last_lines(tmp_path: Path, ma
     assert message.endswith("\n    begun\n    no such problem")
 
 
-def test_a_child_killed_by_a_signal_is_a_failure(tmp_path: Path, mark: str) -> None:
+def test_a_child_killed_by_a_signal_is_afailure(tmp_path: Path, mark: str) -> None:
     with pytest.raises(StageError, match="exit code 137"), Children(tmp_path) as children:
         children.run("stage", python("import os; os.kill(os.getpid(), 9)"))
 
 
-def test_a_command_that_does_not_exist_is_a_failure(tmp_path: Path, mark: str) -> None:
+def test_a_command_that_does_not_exist_is_afailure(tmp_path: Path, mark: str) -> None:
     with pytest.raises(StageError, match="exit code 127.*\n.*cannot start /no/such/program"):
         with Children(tmp_path) as children:
             children.run("stage", ["/no/such/program"])
@@ -279,7 +279,7 @@ def test_a_retired_child_ends_in_the_background_and_is_waited_for_at_the_end(tmp
     assert alive(mark) == []
 
 
-def test_a_server_that_is_not_ready_in_time_is_a_failure(tmp_path: Path, mark: str) -> None:
+def test_a_server_that_is_not_ready_in_time_is_afailure(tmp_path: Path, mark: str) -> None:
     [port] = free_ports(1)
     with pytest.raises(StageError, match="server was not ready within 1 s"), Children(tmp_path) as children:
         server = children.start("server", python(SERVER, str(port), "0"))

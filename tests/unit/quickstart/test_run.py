@@ -23,7 +23,7 @@ import pytest
 from nemo_prm.config import QuickstartConfig
 from nemo_prm.data.jsonl import read_jsonl
 from nemo_prm.errors import CheckpointError, ConfigError, StageError
-from nemo_prm.quickstart.console import Console
+from nemo_prm.pipeline.console import Console
 from nemo_prm.quickstart.run import quickstart
 
 PREAMBLE = """

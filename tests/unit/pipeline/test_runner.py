@@ -26,10 +26,10 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from nemo_prm.errors import ConfigError, StageError
+from nemo_prm.pipeline.console import Console
+from nemo_prm.pipeline.runner import Runner, StageResult, exclusive, hydra_override
+from nemo_prm.pipeline.stage import Server, Stage
 from nemo_prm.processes import Children
-from nemo_prm.quickstart.console import Console
-from nemo_prm.quickstart.runner import Runner, StageResult, exclusive, hydra_override
-from nemo_prm.quickstart.stages import Server, Stage
 
 # A stage that writes what it was told, and appends to a list of the runs.
 WRITE = """
@@ -204,7 +204,7 @@ def test_a_server_that_cannot_start_fails_its_stage(checkout: Checkout) -> None:
 
 def test_two_runs_cannot_share_a_folder(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib\nfrom nemo_prm.quickstart.runner import exclusive\n"
+        "import sys, pathlib\nfrom nemo_prm.pipeline.runner import exclusive\n"
         "with exclusive(pathlib.Path(sys.argv[1])): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(

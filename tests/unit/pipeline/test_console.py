@@ -20,9 +20,9 @@ from typing import cast
 
 import pytest
 
+from nemo_prm.pipeline import console as module
+from nemo_prm.pipeline.console import Console, progress
 from nemo_prm.processes import Child
-from nemo_prm.quickstart import console as module
-from nemo_prm.quickstart.console import Console, progress
 
 
 class Terminal(io.StringIO):

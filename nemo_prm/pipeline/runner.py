@@ -30,9 +30,9 @@ from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from nemo_prm import __version__
 from nemo_prm.errors import ConfigError, StageError
+from nemo_prm.pipeline.console import Console
+from nemo_prm.pipeline.stage import Server, Stage
 from nemo_prm.processes import Child, Children, free_ports
-from nemo_prm.quickstart.console import Console
-from nemo_prm.quickstart.stages import Server, Stage
 
 MARKER = "stage.json"
 
