@@ -221,6 +221,8 @@ class ReportConfig:
     output: str = MISSING  # one self-contained .html
     limit: int = 12  # responses shown
     summary: Optional[str] = None  # summary.json of a run, shown on top
+    ppo: list[str] = field(default_factory=list)  # outputs of train_ppo, whose curves are drawn side by side
+    samples: int = 4  # responses of the last step of each
 
 
 @dataclass

@@ -23,11 +23,13 @@ from nemo_prm.entry import script
 def main(config: ReportConfig) -> None:
     from nemo_prm.data.jsonl import read_json
     from nemo_prm.data.manifest import read_labels
+    from nemo_prm.evaluation.ppo_runs import read_run
     from nemo_prm.evaluation.report import render
 
     summary = read_json(config.summary) if config.summary is not None else None
     rows = [row for path in config.labels for row in read_labels(path)]
-    page = render(rows, config.limit, summary)
+    runs = [read_run(Path(folder), config.samples) for folder in config.ppo]
+    page = render(rows, config.limit, summary, runs)
     output = Path(config.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page, encoding="utf-8")

@@ -25,8 +25,9 @@ def main(cfg: DictConfig) -> None:
     cfg.policy = str(resolve_nemo(cfg.policy))
     # a bad file or an absent server is found now, not when the stack is imported and the model loaded
     problems = load_problems(cfg.problems, cfg.split, cfg.limit, general=True)
-    for client in server_clients(cfg.remote_critic_rm, problems).values():
-        client.wait_ready()
+    if cfg.algorithm == "ppo":
+        for client in server_clients(cfg.remote_critic_rm, problems).values():
+            client.wait_ready()
     open_verifier(sandbox_config(cfg.sandbox)).close()
     from nemo_prm.megatron import compat
 

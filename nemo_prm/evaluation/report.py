@@ -25,6 +25,7 @@ from importlib import resources
 from typing import Any, Mapping, NamedTuple, Sequence
 
 from nemo_prm.errors import ConfigError, DataError
+from nemo_prm.evaluation.ppo_runs import PPORun, draw_curves
 from nemo_prm.types import LabelRow, ResponseClass
 
 CLASS_ORDER: tuple[ResponseClass, ...] = ("revised", "correct", "wrong")
@@ -50,19 +51,25 @@ class Table(NamedTuple):
     rows: list[tuple[str, str]]
 
 
-def render(rows: Sequence[LabelRow], limit: int = 12, summary: Mapping[str, Any] | None = None) -> str:
+def render(
+    rows: Sequence[LabelRow],
+    limit: int = 12,
+    summary: Mapping[str, Any] | None = None,
+    runs: Sequence[PPORun] = (),
+) -> str:
     """Render the report.
 
     Args:
         rows: labelled responses; the totals count all of them.
         limit: responses shown, chosen by `choose`.
         summary: content of a run's summary.json, shown on top.
+        runs: PPO runs, whose curves are drawn side by side.
 
     Returns:
         An HTML document that refers to nothing outside itself.
 
     Raises:
-        ConfigError: jinja2 is not installed.
+        ConfigError: jinja2 is not installed, or, where there are runs, matplotlib.
         DataError: `summary` is not of the summary's schema.
     """
     try:
@@ -86,6 +93,8 @@ def render(rows: Sequence[LabelRow], limit: int = 12, summary: Mapping[str, Any]
         style=Markup(style),
         style_hash="sha256-" + base64.b64encode(hashlib.sha256(style.encode()).digest()).decode(),
         summary=summary_tables(summary) if summary is not None else [],
+        curves=draw_curves(runs) if runs else "",
+        runs=runs,
         totals=totals(rows),
         cards=[Card(row, lines_of(row)) for row in choose(rows, limit)],
     )

@@ -23,7 +23,6 @@ Shapes: B responses padded to S tokens; column t-1 of [B, S-1] belongs to the ac
 from __future__ import annotations
 
 import json
-import math
 import secrets
 import threading
 import time
@@ -46,23 +45,14 @@ from nemo_aligner.utils.server_utils import FutureResult
 from omegaconf import DictConfig
 
 from nemo_prm.data.splitters import splitter
-from nemo_prm.data.steps import make_program
-from nemo_prm.errors import ConfigError
-from nemo_prm.megatron.vocabulary import decode_tokens, vocabulary_bytes
+from nemo_prm.ppo.outcomes import Judge
 from nemo_prm.ppo.servers import server_clients
 from nemo_prm.protocols import Verifier
 from nemo_prm.rewards.compose import compose_rewards
 from nemo_prm.rewards.monitors import Rollout
 from nemo_prm.rewards.placement import step_rewards
 from nemo_prm.serving.wire import CRITIC_SAVE, CRITIC_TRAIN, GENERAL_REWARD, PPO_STEP, PRM, REQUEST_ID
-from nemo_prm.types import Problem, Verdict
-
-OUTCOMES: dict[str, Callable[[Verdict], float]] = {  # R_UT of a verdict, NaN unknown
-    "passed": lambda verdict: math.nan if verdict.status == "infra_error" else float(verdict.passed),
-    "pass_rate": lambda verdict: (
-        math.nan if verdict.status == "infra_error" else verdict.num_passed / max(verdict.num_tests, 1)
-    ),
-}
+from nemo_prm.types import Problem
 
 
 def in_background(function: Callable[..., Any], *args: Any) -> Future[Any]:
@@ -140,10 +130,7 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
             ConfigError: no such outcome, or no such steps.
             ServerError: rewards are to be moved from lines, and the reward server does not say what its rules are.
         """
-        if cfg.outcome not in OUTCOMES:
-            raise ConfigError(f"outcome must be one of {', '.join(OUTCOMES)}, found {cfg.outcome!r}")
-        self.problems, self.tokenizer, self.verifier = problems, tokenizer, verifier
-        self.pieces = vocabulary_bytes(tokenizer, tokenizer.vocab_size)
+        self.problems, self.judge = problems, Judge(problems, tokenizer, verifier, cfg.outcome)
         self.training: Future[Any] | None = None
         self.rollouts: list[Rollout] = []
         self.lambda_scale = 1.0  # of both lambdas; rules may lower it
@@ -245,20 +232,8 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
         return future
 
     def verify(self, problems: Sequence[Problem], responses: Sequence[Sequence[int]]) -> list[float]:
-        """The outcome of each response by its problem's unit tests, NaN unknown.
-
-        Args:
-            problems: one per response.
-            responses: their tokens.
-        """
         with self.clock("verify"):
-            programs = [make_program(each, self.response(tokens)) for each, tokens in zip(problems, responses)]
-            verdicts = self.verifier.verify_many(list(zip(problems, programs)))
-        return [OUTCOMES[self.cfg.outcome](verdict) for verdict in verdicts]
-
-    def response(self, tokens: Sequence[int]) -> str:
-        """The text of response tokens."""
-        return decode_tokens(self.pieces, tokens)
+            return self.judge.outcomes(problems, responses)
 
     def take_rollouts(self) -> list[Rollout]:
         """The responses since the last call, of this data-parallel rank."""
@@ -341,7 +316,7 @@ class DenseRewardFuture(FutureResult):
             line_rewards[row] = step_rewards(
                 line_scores[row],
                 prompt,
-                [self.client.pieces[token] for token in tokens[prompt:total]],
+                [self.client.judge.pieces[token] for token in tokens[prompt:total]],
                 self.client.problems[index].language,
                 self.client.split,
                 **self.client.rules,
@@ -358,7 +333,7 @@ class DenseRewardFuture(FutureResult):
                 scored["line_scores"] = tuple(scores[~scores.isnan()].tolist())
                 scored["line_rewards"] = float(line_rewards[row].sum())
             problem = self.client.problems[index]
-            text = self.client.response(tokens[prompt:total])
+            text = self.client.judge.response(tokens[prompt:total])
             self.client.rollouts.append(
                 Rollout(
                     problem.problem_id,

@@ -50,10 +50,10 @@ def write_samples(
     samples: list[dict[str, Any]] = []
     for row, (tokens, prompt, total, index) in enumerate(zip(*(rows[name].tolist() for name in names))):
         problem = client.problems[index]
-        rollout = known.get((problem.problem_id, client.response(tokens[prompt:total])))
+        rollout = known.get((problem.problem_id, client.judge.response(tokens[prompt:total])))
         if rollout is None or len(samples) == limit:
             continue
-        pieces = [client.pieces[token] for token in tokens[prompt:total]]
+        pieces = [client.judge.pieces[token] for token in tokens[prompt:total]]
         text = b"".join(pieces).decode(errors="surrogateescape")  # a policy may write what is no UTF-8
         steps = split_lines(text, rollout.language)
         ends = step_end_tokens(pieces, steps, text)

@@ -28,7 +28,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 import torch
 from megatron.core.tensor_parallel import get_cuda_rng_tracker
@@ -71,6 +71,14 @@ def explained_variance(values: torch.Tensor, returns: torch.Tensor, mask: torch.
     _, unexplained = masked_global_mean_var(returns - values, mask, group)
     _, variance = masked_global_mean_var(returns, mask, group)
     return 1 - (unexplained / variance).item() if variance > 1e-12 else math.nan
+
+
+def outcome_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
+    """The monitors' numbers of a step's rollouts of all data-parallel ranks; NaN where unknown. Collective."""
+    sums = rollout_sums(rollouts)
+    summed = torch.tensor([sums[name] for name in SUMS], dtype=torch.float64, device=torch.cuda.current_device())
+    torch.distributed.all_reduce(summed, group=parallel_state.get_data_parallel_group())
+    return rollout_metrics(dict(zip(SUMS, summed.tolist())))
 
 
 def save_random_states(path: Path) -> None:
@@ -162,19 +170,14 @@ class DensePPOTrainer(PPOTrainer):
         return data, metrics
 
     def _outcome_metrics(self) -> dict[str, float]:
-        """Of the step's rollouts of all data-parallel ranks; NaN where nothing is known."""
         self.rollouts = self.rm_critic.take_rollouts()
-        sums = rollout_sums(self.rollouts)
-        summed = torch.tensor([sums[name] for name in SUMS], dtype=torch.float64, device=torch.cuda.current_device())
-        torch.distributed.all_reduce(summed, group=parallel_state.get_data_parallel_group())
-        metrics = rollout_metrics(dict(zip(SUMS, summed.tolist())))
+        metrics = outcome_metrics(self.rollouts)
         if not self.rm_critic.cfg.dense_reward:  # no PRM was asked
             for name in PRM_METRICS:
                 del metrics[name]
-        if not any(problem.outcome == "reward_model" for problem in self.rm_critic.problems):
-            for name in GENERAL_METRICS:
-                del metrics[name]
-        return metrics
+        if any(problem.outcome == "reward_model" for problem in self.rm_critic.problems):
+            return metrics
+        return {name: value for name, value in metrics.items() if name not in GENERAL_METRICS}
 
     def generate_rollouts(self) -> tuple[Any, dict[str, Any], dict[str, float]]:
         """The host's; then the rules look at the metrics, which all ranks share."""

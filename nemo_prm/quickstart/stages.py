@@ -99,7 +99,12 @@ def pipeline(
             "report",
             "write the HTML report",
             "report",
-            {"labels": [labels], "output": "{run}/report.html", "summary": "{run}/summary.json"},
+            {
+                "labels": [labels],
+                "output": "{run}/report.html",
+                "summary": "{run}/summary.json",
+                "ppo": ["{run}/rl", "{run}/rl_prm"],
+            },
             outputs=("{run}/report.html",),
             after=("label", *map(evaluation_of, POLICIES)),
         ),

@@ -17,6 +17,7 @@ import errno
 import ipaddress
 import logging
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -37,6 +38,7 @@ from nemo_prm.processes import free_ports
 from nemo_prm.serving.watchdog import clean, processes_from
 from nemo_prm.serving.wire import ModelSpec, resolve_token
 
+SHARED_MEMORY = Path("/dev/shm")
 SHARED_MEMORY_BYTES = 64 << 20  # of each model
 START_TIMEOUT_S = 60.0
 RANK_VARIABLES = (  # of torchrun, Lightning's own launcher, mpirun, srun; the later may be inherited by the earlier
@@ -374,8 +376,12 @@ def _give_room(triton: Any) -> None:
     """Shared memory of each model that need not grow: 64 MiB, as Triton's Python backend had it until 2023.
 
     PyTriton 0.7.0 starts with 4 MiB and grows by 1 MiB; on a busy machine a stub was seen to write beyond the end of a
-    region that had just grown (SIGSEGV, "error 7" at a page's first byte). Pages that are not used take no memory.
+    region that had just grown (SIGSEGV, "error 7" at a page's first byte). A container that was given little shared
+    memory (Docker's default is 64 MiB) keeps PyTriton's sizes.
     """
+    free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
+    if free < 16 * SHARED_MEMORY_BYTES:
+        return
     for name in ("shm-default-byte-size", "shm-growth-byte-size"):
         triton._python_backend_config[name] = SHARED_MEMORY_BYTES
     triton._triton_server_config["backend_config"] = triton._python_backend_config.to_list_args()

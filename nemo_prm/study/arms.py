@@ -46,8 +46,8 @@ class Arm:
         dense_reward: its line rewards.
         value_init: the critic starts from it.
         overrides: of the training script.
+        critic: whether there is one.
         rules: of the reward server, `rules` in conf/serve_reward.yaml.
-        script: that trains.
     """
 
     title: str
@@ -56,7 +56,7 @@ class Arm:
     value_init: bool = True
     overrides: Mapping[str, Any] = field(default_factory=dict)
     rules: Mapping[str, Any] = field(default_factory=dict)
-    script: str = "train_ppo"
+    critic: bool = True
 
 
 NO_NEUTRAL = {f"neutral.{kind}": False for kind in ("comments", "blank_lines", "docstrings")}
@@ -91,6 +91,17 @@ ARMS = {
     "lambda_1": Arm("lambda 1 and 0.1", overrides={"lambda_failed": 1.0, "lambda_passed": 0.1}),
     "cross_entropy": Arm("cross-entropy", prm="prm_cross_entropy"),
     "soft": Arm("soft labels", prm="prm_soft"),
+    "pass_rate": Arm(
+        "pass rate as outcome", prm=None, dense_reward=False, value_init=False, overrides={"outcome": "pass_rate"}
+    ),
+    "rloo": Arm(
+        "REINFORCE (RLOO)",
+        prm=None,
+        dense_reward=False,
+        value_init=False,
+        critic=False,
+        overrides={"algorithm": "reinforce"},
+    ),
 }
 
 
@@ -136,6 +147,12 @@ TABLES = (
             "soft": None,
         },
         reference="both",
+    ),
+    Table(
+        "Without a PRM",
+        "what one would try before; as many responses a step",
+        {"rl": "PPO, all tests pass", "pass_rate": "PPO, share of the tests", "rloo": None, "both": None},
+        reference="rl",
     ),
 )
 

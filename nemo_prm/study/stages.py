@@ -159,10 +159,14 @@ def _prm(config: StudyConfig, policy: str, name: str) -> Iterable[Stage]:
 
 def _cell(config: StudyConfig, policy: str, cell: Cell, arm: Arm) -> Iterable[Stage]:
     name, prm = cell.name, f"{{run}}/{arm.prm}/prm.nemo"
-    overrides = {**_train(config, name, policy, cell.seed, config.steps), **arm.overrides}
+    overrides = {
+        **_train(config, name, policy, cell.seed, config.steps),
+        "dense_reward": arm.dense_reward,
+        **arm.overrides,
+    }
     servers: list[Server] = []
-    if arm.script == "train_ppo":
-        overrides |= {"dense_reward": arm.dense_reward, "critic.port": "{critic}"}
+    if arm.critic:
+        overrides["critic.port"] = "{critic}"
         checkpoint, value_init = (prm, "full") if arm.value_init else (policy, "none")
         servers.append(_critic(name, checkpoint, value_init, cell.seed))
     if arm.dense_reward:
@@ -173,7 +177,7 @@ def _cell(config: StudyConfig, policy: str, cell: Cell, arm: Arm) -> Iterable[St
     yield Stage(
         name,
         f"train the policy: {arm.title}, seed {cell.seed}",
-        arm.script,
+        "train_ppo",
         overrides,
         outputs=(f"{{run}}/{name}/policy.nemo",),
         after=(arm.prm,) if arm.prm else (),

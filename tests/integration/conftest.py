@@ -61,5 +61,7 @@ def hand_rollout_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     assert made.returncode == 0, made.stderr[-3000:]
     (folder / "problems.jsonl").write_text(json.dumps(HAND_PROBLEM) + "\n")
+    chat = {"problem_id": "chat", "prompt": "#c\n#c\n", "outcome": "reward_model"}
+    (folder / "mixed.jsonl").write_text(json.dumps(HAND_PROBLEM) + "\n" + json.dumps(chat) + "\n")
     (folder / "rules.yaml").write_text(HAND_RULES)
     return folder

@@ -12,6 +12,9 @@
 """The parts of `test_hand_rollout.py` that need a process of their own, with NeMo and its patches.
 
     python hand_rollout.py craft FOLDER             policy.nemo, prm.nemo and critic.nemo with known outputs
+    python hand_rollout.py stock FOLDER PORT        NeMo-Aligner's own reward server with prm.nemo
+    python hand_rollout.py modes FOLDER PRM CRITIC GENERAL RUN  the rollouts of one PPO step of every kind of response,
+                                                    without training; prints the data
     python hand_rollout.py train FOLDER PRM CRITIC RUN  three PPO steps against the servers on these ports, to the
                                                     folder RUN; prints the data
 
@@ -35,7 +38,7 @@ from nemo_prm.megatron import compat
 
 CONF_DIR = Path(__file__).resolve().parents[2] / "conf"
 NEWLINE, EOS = 0, 1  # the embedding dimensions that mark these tokens
-PIECES = ["\n", "print(1)", "print(2)", "x=1", "#c"]
+PIECES = ["\n", "\n\n", "print(1)", "print(2)", "x=1", "#c"]
 HIDDEN = 64
 
 
@@ -107,6 +110,110 @@ def craft(folder: Path) -> None:
         with open_dict(scorer.cfg):
             scorer.cfg.target = f"{MegatronGPTPRM.__module__}.{MegatronGPTPRM.__qualname__}"
         scorer.save_to(str(folder / f"{name}.nemo"))
+
+
+# of `modes`: response, whether it ends with EOS, the problem it answers
+RESPONSES = [
+    ("x=1\nprint(2)\n#c", True, 0),
+    ("print(1)\n", True, 0),
+    ("", True, 0),
+    ("print(1)", True, 0),
+    ("#c\n", True, 0),
+    ("x=1\n", False, 0),
+    ("x=1\n\nprint(1)\n", True, 0),
+    ("x=1", True, 1),
+    ("x=1\nx=1\n", True, 0),  # the judge is lost
+]
+
+
+def stock(folder: Path, port: str) -> None:
+    compat.apply()
+    from nemo_aligner.algorithms.reward_server import RewardModelServer
+    from nemo_aligner.models.nlp.gpt.megatron_gpt_regression_reward_model import MegatronGPTRegressionRewardModel
+
+    from nemo_prm.megatron import host
+    from nemo_prm.serving.triton import use_python_library
+
+    use_python_library()
+    cfg = config("serve_reward", f"checkpoint={folder / 'prm.nemo'}", "model.output_sequence=false")
+    loaded = host.load(cfg, "rm", MegatronGPTRegressionRewardModel)
+    host.initialise(loaded, cfg)
+    loaded.model.freeze()
+    loaded.model.prepare_for_inference()
+    RewardModelServer(
+        infer_fn=loaded.model.infer,
+        tokenize_func=None,
+        model_name="reward_model",
+        port=int(port),
+        inference_micro_batch_size=4,
+        model_forward_micro_batch_size=4,
+        strip_sequence_length_to_multiple=1,
+    ).run_server()
+
+
+def modes(folder: Path, prm_port: str, critic_port: str, general_port: str, run: str) -> None:
+    compat.apply()
+    import torch
+
+    from nemo_prm.ppo import train_ppo as module
+    from nemo_prm.types import Verdict
+
+    class FixedActor(module.ProblemActor):
+        def infer(self, inference_batch: dict) -> dict:
+            eos, ids = self.tokenizer.eos_id, self.tokenizer.text_to_ids
+            prompt = ids("#c\n")
+            rows = [ids(text) + [eos] * ends for text, ends, _ in RESPONSES]
+            assert [len(row) for row in rows] == [6, 3, 1, 2, 3, 2, 5, 2, 5], rows
+            return {
+                "response_tokens": torch.tensor([prompt + row + [eos] * (6 - len(row)) for row in rows]),
+                "response_lengths": torch.tensor([len(prompt) + len(row) for row in rows]),
+                "prompt_lengths": torch.tensor([len(prompt)] * len(rows)),
+                "is_end": torch.tensor([ends for _, ends, _ in RESPONSES]),
+                "problem_index": torch.tensor([index for *_, index in RESPONSES]),
+            }
+
+    class FailingVerifier:
+        def __init__(self, verifier) -> None:
+            self.verifier, self.close = verifier, verifier.close
+
+        def verify_many(self, jobs: list) -> list:
+            lost = [program.startswith("x=1\nx=1") for _, program in jobs]
+            verdicts = self.verifier.verify_many(jobs)
+            return [Verdict("infra_error") if gone else verdict for gone, verdict in zip(lost, verdicts)]
+
+    class RecordingTrainer(module.DensePPOTrainer):
+        def fit(self) -> None:
+            data, metrics, durations = self.generate_rollouts()
+            _, again, _ = self.generate_rollouts()  # the probe compares
+            names = ("response_tokens", "advantages", "returns", "mask", "is_end")
+            recorded = {name: data[name].tolist() for name in names}
+            recorded["metrics"] = {key: value for key, value in metrics.items() if not isinstance(value, dict)}
+            recorded["probe_drift"], recorded["durations"] = again["probe_drift"], durations
+            print("RECORDED " + json.dumps(recorded), flush=True)
+            raise SystemExit  # the critic stays as it is
+
+    open_verifier = module.open_verifier
+    module.ProblemActor, module.DensePPOTrainer = FixedActor, RecordingTrainer
+    module.open_verifier = lambda config: FailingVerifier(open_verifier(config))
+    cfg = config(
+        "train_ppo",
+        f"policy={folder / 'policy.nemo'}",
+        f"problems={folder / 'mixed.jsonl'}",
+        f"output={folder / run}",
+        f"reward.port={prm_port}",
+        f"critic.port={critic_port}",
+        f"general_reward.port={general_port}",
+        "trainer.ppo.normalize_advantages=false",
+        "trainer.ppo.gae_lambda=0.95",
+        f"model.ppo.num_rollout_samples={len(RESPONSES)}",
+        f"model.ppo.rollout_micro_batch_size={len(RESPONSES)}",
+        f"model.ppo.forward_micro_batch_size={len(RESPONSES)}",
+        "model.micro_batch_size=1",
+        f"model.global_batch_size={len(RESPONSES)}",
+        "model.ppo.length_params.max_length=6",
+        "sandbox.minimum_level=rlimits",
+    )
+    module.train_ppo(cfg)
 
 
 def train(folder: Path, prm_port: str, critic_port: str, run: str) -> None:
@@ -205,4 +312,4 @@ def train(folder: Path, prm_port: str, critic_port: str, run: str) -> None:
 
 
 if __name__ == "__main__":
-    {"craft": craft, "train": train}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
+    {"craft": craft, "stock": stock, "modes": modes, "train": train}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])

@@ -19,6 +19,8 @@ KL term is zero; discount 1, GAE lambda 0.95. Two responses:
     passed   "print(1)" "\n" EOS                     1 line, score 0.8
         rewards   0, 0.025 * 0.8 / 1, 1
 
+and, before the critic has learned anything, one rollout of every other kind (`MODES`).
+
 PSGPO, arXiv 2410.17621, Eq. 3; GAE, arXiv 1506.02438, Eq. 16.
 """
 
@@ -39,7 +41,10 @@ from conftest import HAND_PROBLEM
 from servers import Server
 
 from nemo_prm.config import RewardClientConfig
+from nemo_prm.processes import Children, free_ports
 from nemo_prm.serving.client import RewardClient
+from nemo_prm.serving.model_client import ModelClient
+from nemo_prm.serving.wire import PRM
 
 pytest.importorskip("torch", reason="the heavy stack is not installed: pip install -c constraints.txt .[nemo]")
 
@@ -47,6 +52,19 @@ DRIVER = Path(__file__).with_name("hand_rollout.py")
 # the first response token is at position 2 (two prompt tokens), so its action is column 1
 FAILED_ADVANTAGES = [-0.0213682, -0.0224928, -0.0938521, -0.0987917, -0.1741667, -0.1833333]
 PASSED_ADVANTAGES = [0.83125, 0.875, 0.9]
+# a token of two newlines is scored 0.3, as every token but "\n" and EOS; a line that EOS ends is scored -2, cut to -1
+MODES = {
+    "failed": FAILED_ADVANTAGES,
+    "passed": PASSED_ADVANTAGES,
+    "empty": [-0.1],  # no line, no reward
+    "no newline": [0.83125, 0.875],  # passed; its line ends at EOS: rewards 0, 1 - 0.025
+    "comment only": [0.09975, 0.105, -0.1],  # failed; rewards 0, 0.25 * 0.8, 0
+    "truncated": [0.095, 0.1],  # failed; rewards 0, 0.25 * 0.8
+    # passed; rewards 0, 0.025 * 0.3 / 2, 0, 0.025 * 0.8 / 2, 1
+    "several lines in one token": [0.7451919, 0.7844125, 0.82175, 0.865, 0.9],
+    "not coding": [-1.995, -2.1],  # the reward model says -2; no line rewards
+    "infra_error": [],
+}
 
 
 def run(*arguments: str, timeout_s: float = 180) -> str:
@@ -56,8 +74,8 @@ def run(*arguments: str, timeout_s: float = 180) -> str:
 
 
 @pytest.fixture(scope="module")
-def ports(hand_rollout_models: Path) -> Iterator[tuple[int, int]]:
-    """The reward server and the critic server, started side by side."""
+def ports(hand_rollout_models: Path) -> Iterator[tuple[int, int, int]]:
+    """The reward server, the critic server and the host's own reward server, started side by side."""
     commands = {
         "serve_reward": [f"checkpoint={hand_rollout_models / 'prm.nemo'}"],
         "serve_critic": [
@@ -72,11 +90,20 @@ def ports(hand_rollout_models: Path) -> Iterator[tuple[int, int]]:
             pool.submit(Server, hand_rollout_models / f"{name}.log", f"scripts/{name}.py", "server.port=0", *arguments)
             for name, arguments in commands.items()
         ]
+        [general] = free_ports(1)
+        children = stack.enter_context(Children(hand_rollout_models, {"PYTHONPATH": str(DRIVER.parents[2])}))
+        stock = children.start("stock", [sys.executable, str(DRIVER), "stock", str(hand_rollout_models), str(general)])
         servers = [stack.enter_context(future.result()) for future in starting]
-        yield servers[0].port, servers[1].port
+        children.wait_ready(stock, general, ["/v2/models/reward_model/ready"], timeout_s=120)
+        yield servers[0].port, servers[1].port, general
 
 
-def test_the_reward_server_pays_every_line_once(ports: tuple[int, int]) -> None:
+def test_the_reward_server_says_what_its_rules_are(ports: tuple[int, int, int]) -> None:
+    client = ModelClient(PRM, RewardClientConfig(url=f"http://127.0.0.1:{ports[0]}"))
+    assert client.parameters().items() >= {"clamp": "1.0", "normalise": "true", "code_only": "true"}.items()
+
+
+def test_the_reward_server_pays_every_line_once(ports: tuple[int, int, int]) -> None:
     with RewardClient(RewardClientConfig(url=f"http://127.0.0.1:{ports[0]}")) as client:
         scores = client.score_steps(["#c\n", "#c\n"], ["x=1\nprint(2)\n#c", "print(1)\n"])
     assert [len(row) for row in scores] == [3, 1]
@@ -85,9 +112,44 @@ def test_the_reward_server_pays_every_line_once(ports: tuple[int, int]) -> None:
 
 
 @pytest.fixture(scope="module")
-def steps(hand_rollout_models: Path, ports: tuple[int, int]) -> list[dict[str, Any]]:
+def modes(hand_rollout_models: Path, ports: tuple[int, int, int]) -> dict[str, Any]:
+    """The data of one step with a rollout of every kind; nothing learns from it."""
+    output = run(str(DRIVER), "modes", str(hand_rollout_models), *map(str, ports), "modes")
+    [line] = [line for line in output.splitlines() if line.startswith("RECORDED ")]
+    found: dict[str, Any] = json.loads(line.removeprefix("RECORDED "))
+    return found
+
+
+def test_rollouts_of_every_kind(modes: dict[str, Any]) -> None:
+    found = []
+    for advantages, returns, mask in zip(modes["advantages"], modes["returns"], modes["mask"]):
+        counted = [column for column, value in enumerate(mask) if value]
+        assert counted == list(range(1, 1 + len(counted)))
+        np.testing.assert_allclose([returns[c] - advantages[c] for c in counted], [0.1] * len(counted), atol=1e-5)
+        found.append([round(advantages[column], 5) for column in counted])
+    expected = sorted([round(value, 5) for value in values] for values in MODES.values())
+    assert len(found) == len(expected)
+    for one, other in zip(sorted(found), expected):
+        np.testing.assert_allclose(one, other, atol=5e-5)
+
+
+def test_what_is_logged_of_rollouts_of_every_kind(modes: dict[str, Any]) -> None:
+    metrics = modes["metrics"]
+    # of nine one is unknown, one a reward model's; of the other seven three pass
+    assert (metrics["unknown_outcomes"], metrics["general_reward"]) == (1, pytest.approx(-2, abs=1e-5))
+    assert metrics["pass_rate"] == pytest.approx(3 / 7)
+    assert modes["metrics"]["probe_drift"] != modes["metrics"]["probe_drift"]  # nothing to compare with yet: NaN
+    assert modes["probe_drift"] == pytest.approx(0, abs=1e-6)
+    durations = modes["durations"]
+    asked = {"value", "verify", "score"}
+    assert durations.keys() >= asked | {f"wait_{name}" for name in asked}
+    assert all(durations[name] > 0 for name in asked)
+
+
+@pytest.fixture(scope="module")
+def steps(hand_rollout_models: Path, ports: tuple[int, int, int], modes: dict[str, Any]) -> list[dict[str, Any]]:
     """The data of three PPO steps; in the second one verdict is unknown, in the third both are."""
-    output = run(str(DRIVER), "train", str(hand_rollout_models), *map(str, ports), "rl")
+    output = run(str(DRIVER), "train", str(hand_rollout_models), *map(str, ports[:2]), "rl")
     assert "FINITE True" in output
     assert f"RESUMED AT {2**24 + 1} SAMPLES" in output and "GAE AS THE HOST'S True" in output
     return [json.loads(line.removeprefix("RECORDED ")) for line in output.splitlines() if line.startswith("RECORDED ")]

@@ -112,6 +112,8 @@ def change(**keys: Any) -> dict[str, Any]:
         (change(prompt="\ud800"), "`prompt` holds a lone surrogate"),
         (change(tests=...), "`tests` is missing"),
         (change(tests=[]), "`tests` must hold at least one test"),
+        (change(outcome="luck"), "`outcome` must be one of unit_tests, reward_model, found 'luck'"),
+        (change(outcome="reward_model"), "`tests` must be left out where outcome is reward_model"),
         (change(tests={}), "`tests` must be a list, found an object"),
         (change(tests=[CALL, 3]), "`tests[1]` must be an object, found an integer"),
         (change(tests=[{"kind": "exec"}]), "`tests[0].kind` must be one of call, stdio, code, found 'exec'"),
@@ -202,6 +204,17 @@ def test_limit(tmp_path: Path) -> None:
     assert [problem.problem_id for problem in load_problems(path, limit=2)] == ["p0", "p1"]
     with pytest.raises(ConfigError, match="at least 1"):
         load_problems(path, limit=0)
+
+
+def test_prompts_for_a_reward_model_are_for_those_who_can_use_them(tmp_path: Path) -> None:
+    path = tmp_path / "problems.jsonl"
+    write(path, change(), {"problem_id": "chat", "prompt": "Say hello.", "outcome": "reward_model"})
+    found = load_problems(str(path), general=True)
+    assert [problem.outcome for problem in found] == ["unit_tests", "reward_model"]
+    assert found[1].tests == () and problem_from_json(problem_to_json(found[1]), "here") == found[1]
+    assert load_problems(str(path), limit=1) == found[:1]
+    with pytest.raises(DataError, match="problem 'chat' is judged by a reward model and has no tests"):
+        load_problems(str(path))
 
 
 def test_embedded_splits_load() -> None:

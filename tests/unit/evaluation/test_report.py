@@ -118,7 +118,9 @@ def test_page_refers_to_nothing_outside_itself() -> None:
     page = render([row()])
     assert not re.search(r"https?:|//|@import|url\(", page)
     (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]+)"', page)
-    assert re.fullmatch(r"default-src 'none'; style-src 'sha256-\S+='; base-uri 'none'; form-action 'none'", policy)
+    assert re.fullmatch(
+        r"default-src 'none'; img-src data:; style-src 'sha256-\S+='; base-uri 'none'; form-action 'none'", policy
+    )
 
 
 def test_verdict_search_and_cost_are_shown() -> None:

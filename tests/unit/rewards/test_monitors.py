@@ -68,6 +68,19 @@ def test_what_cannot_be_known_is_nan() -> None:
     assert math.isnan(unasked["line_rewards"]) and unasked["pass_rate"] == 1.0
 
 
+def test_a_share_of_the_tests_is_no_pass() -> None:
+    found = metrics(rollout("a\n", 0.75, 0.6), rollout("b\n", 1.0, 0.9), rollout("c\n", 0.0, -0.5))
+    assert found["pass_rate"] == 1 / 3
+    assert found["praised_failures"] == 1 / 2
+
+
+def test_what_a_reward_model_judges_is_counted_apart() -> None:
+    general = Rollout("g", "python", "Hello.\n", 4, -2.5, judged_by="reward_model")
+    found = metrics(rollout("a\n", 1.0, 0.5), rollout("b\n", NAN, 0.5), general)
+    assert (found["general_reward"], found["pass_rate"], found["unknown_outcomes"]) == (-2.5, 1.0, 1)
+    assert found["lines_per_response"] == 1.0
+
+
 def test_sums_of_ranks_add_up() -> None:
     one, other = [rollout("a\n", 0.0, 0.1)], [rollout("b\n# c\n", 1.0, 0.4), rollout("d", 0.0, 0.3)]
     sums = [rollout_sums(part) for part in (one, other, one + other)]

@@ -74,6 +74,15 @@ def test_composition_by_outcome():
     assert rewards[2].isnan().all()
 
 
+def test_a_share_of_the_tests_is_a_failure_with_a_reward():
+    rewards = compose_rewards(
+        torch.tensor([0.75, -2.5]),
+        torch.tensor([[0.0, 0.5, 0.0, -0.5], [0.0, 0.0, 0.0, 0.0]]),  # a reward model's has no line rewards
+        total_lengths=torch.tensor([5, 3]),
+    )
+    assert rewards.tolist() == [[0.0, 0.125, 0.0, 0.625], [0.0, -2.5, 0.0, 0.0]]
+
+
 @settings(max_examples=200, deadline=None)
 @given(
     st.lists(st.integers(0, len(PIECES) - 1), max_size=12),

@@ -1,0 +1,139 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""What PPO runs have written, for the report: the curves of their steps, and responses line by line."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Mapping, Sequence
+
+from nemo_prm.errors import ConfigError, DataError
+
+PREFIX = "train_rollouts/"
+CURVES = {  # what is drawn, and what it is called
+    "pass_rate": "pass rate",
+    "rewards": "reward",
+    "line_rewards": "line rewards",
+    "init_policy_kl": "KL to the first policy",
+    "explained_variance": "explained variance",
+    "generation_length": "tokens per response",
+    "lines_per_response": "lines per response",
+    "newline_rate": "newlines per token",
+    "comment_share": "share of comments",
+    "blank_share": "share of blank lines",
+    "repeated_share": "share of repeated lines",
+    "praised_failures": "failures that the PRM praises",
+    "score_outcome_correlation": "correlation of score and outcome",
+    "probe_drift": "drift of the PRM",
+    "unknown_outcomes": "unknown outcomes",
+}
+COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  # Okabe and Ito: for all eyes
+GREY = "#808080"  # legible on white and on black
+
+
+@dataclass(frozen=True)
+class PPORun:
+    """A run.
+
+    Attributes:
+        name: of its folder.
+        curves: by the names of `CURVES`, value by step.
+        samples: responses of the last step that has any, as `nemo_prm.ppo.samples` writes them.
+    """
+
+    name: str
+    curves: Mapping[str, Mapping[int, float]]
+    samples: Sequence[Mapping[str, Any]]
+
+
+def read_run(folder: Path, limit: int) -> PPORun:
+    """Read a run's folder, wherever a resumed run has put its files; a step that was run again counts once.
+
+    Args:
+        folder: `output` of `train_ppo`.
+        limit: responses.
+
+    Raises:
+        DataError: it holds no metrics, or a line that is none.
+    """
+    curves: dict[str, dict[int, float]] = {}
+    files = sorted(folder.rglob("metrics.jsonl"), key=lambda path: path.stat().st_mtime)
+    files = [path for path in files if "critic" not in path.relative_to(folder).parts]
+    if not files:
+        raise DataError(f"{folder} holds no metrics.jsonl; is it the output of train_ppo?")
+    for path in files:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            try:
+                row = json.loads(line)
+                for name in CURVES:
+                    value = row.get(PREFIX + name)
+                    if isinstance(value, (int, float)):
+                        curves.setdefault(name, {})[int(row["step"])] = float(value)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                if number == len(path.read_text(encoding="utf-8").splitlines()):
+                    break  # torn by a kill
+                raise DataError(f"{path}:{number}: is no row of metrics ({error!r})") from None
+    samples: list[Mapping[str, Any]] = []
+    written = sorted(folder.rglob("rollouts/step_*.jsonl"))
+    if written:
+        samples = [json.loads(line) for line in written[-1].read_text(encoding="utf-8").splitlines()][:limit]
+    return PPORun(folder.name, curves, samples)
+
+
+def draw_curves(runs: Sequence[PPORun]) -> str:
+    """A small plot of each curve that a run has, runs side by side; the data URL of an SVG, empty where there is none.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    try:
+        import matplotlib
+        from matplotlib.backends.backend_svg import FigureCanvasSVG
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ConfigError("Curves need matplotlib; install it with: pip install 'nemo-prm[report]'.") from error
+
+    names = [name for name in CURVES if any(run.curves.get(name) for run in runs)]
+    if not names:
+        return ""
+    settings = {
+        "svg.hashsalt": "report",  # the same file each time
+        "svg.fonttype": "none",
+        "text.color": GREY,
+        "axes.labelcolor": GREY,
+        "axes.edgecolor": GREY,
+        "xtick.color": GREY,
+        "ytick.color": GREY,
+        "font.size": 8,
+    }
+    with matplotlib.rc_context(settings):
+        rows = -(-len(names) // 3)
+        figure = Figure(figsize=(9, 1.9 * rows + 0.5), layout="constrained")
+        figure.patch.set_alpha(0)  # the page's colour shows through
+        all_axes = list(figure.subplots(rows, 3, squeeze=False).flat)
+        for axes, name in zip(all_axes, names):
+            for run, colour in zip(runs, COLOURS * len(runs)):
+                curve = run.curves.get(name, {})
+                axes.plot(list(curve), list(curve.values()), color=colour, label=run.name, marker=".", markersize=3)
+            axes.patch.set_alpha(0)
+            axes.set_title(CURVES[name], fontsize=9)
+        for axes in all_axes[len(names) :]:
+            axes.set_visible(False)
+        handles, labels = all_axes[0].get_legend_handles_labels()
+        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        content = io.BytesIO()
+        FigureCanvasSVG(figure).print_svg(content, metadata={"Date": None})
+    return "data:image/svg+xml;base64," + base64.b64encode(content.getvalue()).decode()

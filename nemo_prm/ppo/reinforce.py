@@ -1,0 +1,113 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A baseline for PPO: NeMo-Aligner's REINFORCE with the leave-one-out baseline (RLOO), on the unit tests' outcome.
+
+There is no critic and no PRM. What is overridden of the host, and why:
+    infer: the host's rollout batch drops everything but tokens and lengths.
+    generate_reinforce_data: a response whose verdict is unknown leaves loss and baselines; the host's loss subtracts
+        rewards [B] from log-probabilities [B, S-1], which is right for one response a micro batch alone.
+    compute_rollout_metrics: unknown rewards are left out, and the monitors' numbers are logged beside the host's.
+"""
+
+from __future__ import annotations
+
+from concurrent.futures import Future
+from typing import Any
+
+import torch
+from nemo_aligner.algorithms.reinforce import ReinforceTrainer
+from nemo_aligner.models.nlp.gpt.megatron_gpt_reinforce_actor import MegatronGPTReinforceActorModel
+from nemo_aligner.utils.distributed import broadcast_2d_tensor_within_mp, run_if_model_parallel_src
+from nemo_aligner.utils.server_utils import FutureResult
+
+from nemo_prm.ppo.client import in_background
+from nemo_prm.ppo.outcomes import Judge
+from nemo_prm.ppo.trainer import outcome_metrics
+from nemo_prm.rewards.monitors import PRM_METRICS, Rollout
+
+
+class ReinforceActor(MegatronGPTReinforceActorModel):
+    """The host's actor, whose rollouts remember the problem they answer."""
+
+    @torch.no_grad()
+    def infer(self, inference_batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """The host's rollout batch with problem_index int64 [B]."""
+        rollout_batch = super().infer(inference_batch)
+        return rollout_batch | {"problem_index": inference_batch["problem_index"].cuda()}
+
+
+class OutcomeClient:
+    """The unit tests behind the interface that `ReinforceTrainer` expects of its `rm`."""
+
+    def __init__(self, judge: Judge) -> None:
+        self.judge = judge
+        self.rollouts: list[Rollout] = []
+
+    def infer_rm(self, rollout_batch: dict[str, torch.Tensor]) -> OutcomeFuture:
+        """Ask for the outcomes of a rollout micro batch; returns at once.
+
+        Args:
+            rollout_batch: response_tokens int64 [B, S], response_lengths (prompt included), prompt_lengths and
+                problem_index int64 [B].
+        """
+        names = ("response_tokens", "prompt_lengths", "response_lengths", "problem_index")
+        rows = list(zip(*(rollout_batch[name].tolist() for name in names)))
+        problems = [self.judge.problems[index] for *_, index in rows]
+        responses = [tokens[prompt:total] for tokens, prompt, total, _ in rows]
+        future = run_if_model_parallel_src(in_background, self.judge.outcomes, problems, responses)
+        return OutcomeFuture(self, future, list(zip(problems, responses)))
+
+
+class OutcomeFuture(FutureResult):
+    """The outcomes of one rollout micro batch."""
+
+    def __init__(self, client: OutcomeClient, future: Future[list[float]] | None, answers: list[Any]) -> None:
+        self.client, self.future, self.answers = client, future, answers
+
+    def result(self) -> torch.Tensor:
+        """Wait; float32 [B, 1], NaN unknown; collective over the model-parallel group."""
+        found = None if self.future is None else torch.tensor(self.future.result()).unsqueeze(1).cuda()
+        outcomes: torch.Tensor = broadcast_2d_tensor_within_mp(found)
+        for (problem, tokens), outcome in zip(self.answers, outcomes.flatten().tolist()):
+            text = self.client.judge.response(tokens)
+            self.client.rollouts.append(Rollout(problem.problem_id, problem.language, text, len(tokens), outcome))
+        return outcomes
+
+
+class OutcomeReinforceTrainer(ReinforceTrainer):
+    """Its `rm` is an `OutcomeClient`. B responses padded to S tokens."""
+
+    def compute_rollout_metrics(self, rollout_batch: Any) -> dict[str, Any]:
+        """rewards float [B], NaN unknown."""
+        known_B = ~rollout_batch["rewards"].isnan()
+        metrics: dict[str, Any] = super().compute_rollout_metrics(
+            {**rollout_batch, "rewards": rollout_batch["rewards"].nan_to_num()}
+        )
+        metrics["rewards"] = rollout_batch["rewards"][known_B].mean().item()
+        rollouts, self.rm.rollouts = self.rm.rollouts, []
+        found = outcome_metrics(rollouts)
+        return metrics | {name: value for name, value in found.items() if name not in PRM_METRICS}
+
+    def generate_reinforce_data(self, rollout_batch: Any) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
+        """The host's, with rewards and baselines [B, 1], and an empty mask where the reward is unknown."""
+        unknown_B = rollout_batch["rewards"].isnan()
+        data, metrics = super().generate_reinforce_data(
+            {
+                **rollout_batch,
+                "rewards": rollout_batch["rewards"].nan_to_num(),
+                "is_end": rollout_batch["is_end"] & ~unknown_B,  # what counts for the baselines
+            }
+        )
+        data["mask"][unknown_B] = 0
+        for name in ("rewards_with_kl", "baseline"):
+            data[name] = data[name].unsqueeze(1)
+        return data, metrics
