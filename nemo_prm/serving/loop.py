@@ -41,6 +41,9 @@ from nemo_prm.serving.triton import TritonProcess, check_address, error_response
 from nemo_prm.serving.wire import Arrays, ModelSpec
 
 LOGGER = logging.getLogger(__name__)
+# On a machine that stands still for seconds Triton takes a busy stub for dead, and may fail as it replaces it; seen
+# with PyTriton 0.7.0, and in issue 8882 of github.com/triton-inference-server/server.
+MAX_DEATHS, DEATHS_WINDOW_S = 3, 3600.0
 TRIM_INTERVAL_S = 5.0  # of giving memory that the allocator keeps back to the system: it takes 20 ms
 IDLE_INTERVAL_S = 60.0  # well below the 10 (NCCL) and 30 minutes (gloo) after which a waiting rank gives up
 
@@ -171,7 +174,7 @@ class _Loop:
         self.config = config
         self.lock = threading.Lock()  # one batch at a time over all models: ranks must agree on the order
         self.fatal: str | None = None
-        self.last_used = time.monotonic()
+        self.last_used = self.trimmed = time.monotonic()
         self.metrics = ServerMetrics() if config.metrics_port is not None else None
 
     def answer(self, model: ServedModel, requests: Sequence[Any]) -> list[Any]:
@@ -239,20 +242,31 @@ class _Loop:
             functions = [_as_function(self.answer, model) for _ in range(model.instances)]
             triton.bind(model.spec, functions, model_config, mixed_shapes=model.read is not None, info=model.info)
         endpoint = self.metrics.serve(self.config, triton.metrics_url) if self.metrics else contextlib.nullcontext()
-        with _stop_signals() as stop, triton, endpoint:
-            names = ", ".join(model.spec.name for model in models)
-            print(f"ready on {triton.url} (model {names})", flush=True)
-            trimmed = time.monotonic()
-            while not stop.wait(1.0):
-                if time.monotonic() - trimmed > TRIM_INTERVAL_S:
-                    _libc.malloc_trim(0)
-                    trimmed = time.monotonic()
-                if self.fatal:
-                    raise ServerError(self.fatal)
-                if not triton.alive():
-                    raise ServerError(f"Triton or a stub of it was killed: {triton.last_log_lines()}")
-                self._keep_ranks_waiting()
-            print("stopping: answering what is in flight", flush=True)
+        names = ", ".join(model.spec.name for model in models)
+        deaths: list[float] = []
+        with _stop_signals() as stop, endpoint:
+            while not stop.is_set():
+                with triton:
+                    print(f"ready on {triton.url} (model {names})", flush=True)
+                    while triton.alive() and not stop.wait(1.0):
+                        self._look_after()
+                    if stop.is_set():
+                        print("stopping: answering what is in flight", flush=True)
+                        return
+                    what = f"Triton or a stub of it was killed: {triton.last_log_lines()}"
+                deaths = [*(when for when in deaths if time.monotonic() - when < DEATHS_WINDOW_S), time.monotonic()]
+                if len(deaths) > MAX_DEATHS:
+                    raise ServerError(f"{what}; that was the {len(deaths)}th time within the hour")
+                print(f"{what}; starting it again, the model stays loaded", flush=True)
+
+    def _look_after(self) -> None:
+        """What is done each second."""
+        if time.monotonic() - self.trimmed > TRIM_INTERVAL_S:
+            _libc.malloc_trim(0)
+            self.trimmed = time.monotonic()
+        if self.fatal:
+            raise ServerError(self.fatal)
+        self._keep_ranks_waiting()
 
     def _keep_ranks_waiting(self) -> None:
         """Send a sign of life to the other ranks, whose collective would time out on an idle server."""

@@ -17,7 +17,6 @@ import errno
 import ipaddress
 import logging
 import os
-import shutil
 import socket
 import subprocess
 import sys
@@ -38,8 +37,6 @@ from nemo_prm.processes import free_ports
 from nemo_prm.serving.watchdog import clean, processes_from
 from nemo_prm.serving.wire import ModelSpec, resolve_token
 
-SHARED_MEMORY = Path("/dev/shm")
-SHARED_MEMORY_BYTES = 64 << 20  # of each model
 START_TIMEOUT_S = 60.0
 RANK_VARIABLES = (  # of torchrun, Lightning's own launcher, mpirun, srun; the later may be inherited by the earlier
     "RANK",
@@ -268,7 +265,6 @@ class TritonProcess:
                 workspace=self._directory / "workspace",
                 **_security(resolve_token(self.config.token)),
             )
-            _give_room(self._triton)
             for spec, infer, model_config in self._bindings:
                 inputs, outputs = (
                     [Tensor(name=t.name, dtype=t.dtype, shape=t.shape, optional=t.optional) for t in tensors]
@@ -370,21 +366,6 @@ def _extend_proxy(model: Any) -> None:
         return files
 
     model.get_proxy_model_files = files
-
-
-def _give_room(triton: Any) -> None:
-    """Shared memory of each model that need not grow: 64 MiB, as Triton's Python backend had it until 2023.
-
-    PyTriton 0.7.0 starts with 4 MiB and grows by 1 MiB; on a busy machine a stub was seen to write beyond the end of a
-    region that had just grown (SIGSEGV, "error 7" at a page's first byte). A container that was given little shared
-    memory (Docker's default is 64 MiB) keeps PyTriton's sizes.
-    """
-    free = shutil.disk_usage(SHARED_MEMORY).free if SHARED_MEMORY.is_dir() else 0
-    if free < 16 * SHARED_MEMORY_BYTES:
-        return
-    for name in ("shm-default-byte-size", "shm-growth-byte-size"):
-        triton._python_backend_config[name] = SHARED_MEMORY_BYTES
-    triton._triton_server_config["backend_config"] = triton._python_backend_config.to_list_args()
 
 
 def _extend_config(model: Any, mixed_shapes: bool, parameters: Mapping[str, Any]) -> None:

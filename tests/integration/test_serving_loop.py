@@ -238,12 +238,35 @@ def test_a_killed_server_leaves_nothing_and_clients_survive_its_restart(tmp_path
                 assert waiting.result() == [["sleep 1|5|0"]]
 
 
+def kill(server: Server, victim: str) -> None:
+    for process in server.processes():
+        if Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[0].endswith(f"/{victim}".encode()):
+            os.kill(process, signal.SIGKILL)
+
+
 @pytest.mark.parametrize("victim", ["tritonserver", "triton_python_backend_stub"])
-def test_a_server_that_lost_triton_ends_with_code_2(tmp_path: Path, victim: str) -> None:
+def test_a_server_that_lost_triton_starts_it_again(tmp_path: Path, victim: str) -> None:
     with Server(tmp_path / "log", ECHO, "0") as server:
-        for process in server.processes():
-            if Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")[0].endswith(f"/{victim}".encode()):
-                os.kill(process, signal.SIGKILL)
+        generator = client(server.url, reconnect_timeout_s=30.0)
+        assert ask(generator, "before") == [["before|5|0"]]
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(ask, generator, "sleep 1")
+            time.sleep(0.5)
+            kill(server, victim)
+            assert waiting.result() == [["sleep 1|5|0"]]
+        assert "Triton or a stub of it was killed" in server.log.read_text()
+        assert ask(generator, "after") == [["after|5|0"]]
+        assert server.stop() == 0
+        assert server.all_gone()
+
+
+def test_a_server_that_loses_triton_again_and_again_ends_with_code_2(tmp_path: Path) -> None:
+    with Server(tmp_path / "log", ECHO, "0") as server:
+        for deaths in range(1, 5):
+            while server.log.read_text().count("ready on") < deaths:
+                assert server.process.poll() is None
+                time.sleep(0.1)
+            kill(server, "tritonserver")
         assert server.process.wait(30) == 2
-        assert "error: Triton or a stub of it was killed" in server.log.read_text()
+        assert "that was the 4th time within the hour" in server.log.read_text()
         assert server.all_gone()
