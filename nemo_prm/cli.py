@@ -29,6 +29,7 @@ from nemo_prm.errors import ConfigError, NemoPrmError
 # One line per script of scripts/, in the order of the pipeline.
 SCRIPTS = {
     "quickstart": "run the whole pipeline on two CPU cores, with and without the PRM",
+    "import_problems": "make a problem file of HumanEval, MBPP, APPS or LiveCodeBench",
     "import_hf": "make a policy (.nemo) of a Llama or Qwen2 model folder",
     "serve_generation": "serve a policy for sampling",
     "serve_verifier": "judge programs for other hosts",

@@ -226,6 +226,16 @@ class ReportConfig:
 
 
 @dataclass
+class ImportProblemsConfig:
+    format: str = MISSING  # humaneval, mbpp, apps, livecodebench
+    sources: list[str] = MISSING  # type: ignore[assignment]  # the benchmark's files; of APPS a folder, too
+    output: str = MISSING  # problem file (.jsonl)
+    released_from: Optional[str] = None  # of livecodebench: first day of the contests, such as 2024-08-01
+    released_until: Optional[str] = None  # and the last
+    limit: Optional[int] = None  # only the first N problems
+
+
+@dataclass
 class MakeEmbeddedProblemsConfig:
     seed: int = 1
     output: Optional[str] = None  # folder; None replaces the files of the package

@@ -25,6 +25,7 @@ def main(cfg: DictConfig) -> None:
     config = hf_folder.read_config(folder)
     hf_folder.find_tokenizer(folder)
     source = hf_folder.Source(folder, config, hf_folder.find_tensors(folder))
+    hf_folder.check_names(source)  # before the stack is imported
     from nemo_prm.megatron import compat
 
     compat.apply()

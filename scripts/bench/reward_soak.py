@@ -16,8 +16,9 @@
 The PRM has random weights and the embedded policy's size. A good request has 1 to 4 sequences and must get what each
 of them gets alone from the same model in another process. One in twenty is malformed in one of the ways of
 `MALFORMED` and must get that way's own message. Memory is the proportional set size of the server and all its
-processes, after each tenth of the requests. Exits with 1 where an answer is wrong, or where memory has grown by over
-5 % since the third tenth: until then allocators fill their pools.
+processes after each tenth of the requests, and a rest in which the server gives back what it has freed. Exits with 1
+where an answer is wrong, or where memory has grown by over 5 % since the third tenth: until then allocators fill their
+pools.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from reward_server import ROOT, Sequence, compose, craft, read_sequences
 
 from nemo_prm.config import RewardClientConfig
 from nemo_prm.processes import Children, free_ports
+from nemo_prm.serving.loop import TRIM_INTERVAL_S
 from nemo_prm.serving.model_client import HTTPFailure, ModelClient
 from nemo_prm.serving.wire import PRM, TOKEN_HEADER, Arrays
 from nemo_prm.supervisor import descendants
@@ -47,6 +49,7 @@ from nemo_prm.supervisor import descendants
 TOKEN = "soak"
 BAD_SHARE = 0.05
 GROWTH = 1.05  # of the memory
+REST_S = TRIM_INTERVAL_S + 2
 WARM = 2  # index of the measurement that counts as warm
 
 Inputs = dict[str, np.ndarray]
@@ -156,10 +159,12 @@ class Soak:
         self.lock = threading.Lock()
         self.answered: Counter[str] = Counter()
         self.wrong: list[str] = []
+        self.go = threading.Event()
 
     def work(self, seed: int) -> None:
         rng = random.Random(seed)
         while not self.wrong:
+            self.go.wait()
             with self.lock:
                 if not self.left:
                     return
@@ -238,14 +243,19 @@ def main() -> None:
             threads = [threading.Thread(target=soak.work, args=(seed,)) for seed in range(arguments.clients)]
             started = time.monotonic()
             memory: list[dict[str, float]] = []  # after each tenth of the requests
+            soak.go.set()
             for thread in threads:
                 thread.start()
             while any(thread.is_alive() for thread in threads):
                 time.sleep(0.2)
                 done_ = arguments.requests - soak.left
                 if done_ >= arguments.requests * (len(memory) + 1) / 10:
+                    soak.go.clear()
+                    time.sleep(REST_S)
                     memory.append(resident_mib(server.process.pid))
+                    soak.go.set()
             seconds = time.monotonic() - started
+            time.sleep(REST_S)
             memory.append(resident_mib(server.process.pid))
             if server.exit_code() is not None:
                 soak.wrong.append(f"the server ended with code {server.exit_code()}")

@@ -51,6 +51,8 @@ def main(output: str, *others: str) -> None:
         with open_dict(model.cfg):
             model.cfg.target = f"{MegatronGPTModel.__module__}.{MegatronGPTModel.__qualname__}"
         model.save_to(output)
+        with open_dict(model.cfg):
+            model.cfg.micro_batch_size //= 2  # as PPO saves another one than pre-training
         for other in others:
             for parameter in model.parameters():
                 if parameter.dim() > 1:

@@ -131,6 +131,34 @@ def test_what_megatron_would_compute_otherwise_is_refused(
         read_config(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda files: files.pop("model.layers.1.mlp.up_proj.weight"),
+            "tensor model.layers.1.mlp.up_proj.weight is missing",
+        ),
+        (
+            lambda files: files.update({"model.layers.0.x": Path("a")}),
+            "tensor model.layers.0.x of a has no place in a llama",
+        ),
+        (lambda files: files.update({"model.layers.0.self_attn.rotary_emb.inv_freq": Path("a")}), None),
+    ],
+)
+def test_names_are_checked_before_the_model_is_built(folder: Path, change: Any, message: str | None) -> None:
+    from nemo_prm.errors import CheckpointError
+    from nemo_prm.megatron import hf_folder
+
+    model = folder / "llama_gqa"
+    source = hf_folder.Source(model, hf_folder.read_config(model), hf_folder.find_tensors(model))
+    hf_folder.check_names(source)
+    change(source.files)
+    if message is None:
+        return hf_folder.check_names(source)
+    with pytest.raises(CheckpointError, match=message):
+        hf_folder.check_names(source)
+
+
 def test_rope_parameters_are_read_as_the_older_keys() -> None:
     from nemo_prm.megatron.hf_folder import rotary
 
@@ -149,7 +177,6 @@ def test_damaged_weights_are_named(folder: Path, tmp_path: Path) -> None:
     (model / "model.safetensors.index.json").write_text(json.dumps(index))
     assert f"tensor {name} is missing" in refused("import_hf", f"model_folder={model}", f"output={tmp_path}/a.nemo")
     index["weight_map"][name] = index["weight_map"]["model.norm.weight"]
-    index["weight_map"]["model.layers.7.mlp.up_proj.weight"] = index["weight_map"][name]
     file = model / index["weight_map"]["model.norm.weight"]
     file.write_bytes(file.read_bytes()[:-100])
     (model / "model.safetensors.index.json").write_text(json.dumps(index))

@@ -79,6 +79,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_policy_nemo: Path) -> 
         train("resumed", "killed"),
         train("entropy", "entropy", "loss=cross_entropy"),
         score("entropy_scores", "entropy/checkpoints/prm.nemo"),  # the last, which the report is of,
+        train(
+            "from_prm",
+            "from_prm",
+            f"policy={folder / 'one/prm.nemo'}",
+            "model.optim.lr=0",
+            "model.optim.sched.min_lr=0",
+        ),
+        score("from_prm_scores", "from_prm/prm.nemo"),
+        train("from_prm_anew", "from_prm_anew", f"policy={folder / 'one/prm.nemo'}", "new_head=true"),
         train("lora", "lora", *lora, *SPLITS["tp"]),
         score("lora_scores", "lora/checkpoints/prm.nemo"),
         train("lora_killed", "lora_killed", *lora, *SPLITS["tp"], kill_at=["lora_killed/metrics.jsonl", THIRD_STEP]),
@@ -151,6 +160,12 @@ def test_scores_of_cross_entropy_are_on_the_scale_of_the_labels(folder: Path) ->
     assert max(map(abs, scores(folder, "entropy_scores"))) < 1
     mse = json.loads((folder / "entropy" / "validation.json").read_text())["model"]["mse"]
     assert squared_error(folder, "entropy_scores") == pytest.approx(mse, abs=1e-5)
+
+
+def test_training_goes_on_from_a_reward_model_with_its_head_or_a_new_one(folder: Path) -> None:
+    np.testing.assert_allclose(scores(folder, "from_prm_scores"), scores(folder, "one_scores"), atol=TOLERANCE)
+    first = [losses(folder, name)[0] for name in ("one", "from_prm", "from_prm_anew")]
+    assert first[1] < first[0] and abs(first[2] - first[1]) > 0.01
 
 
 def test_adapters_of_two_ranks_are_merged_into_a_prm_that_one_rank_loads(folder: Path) -> None:

@@ -1,0 +1,345 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""Published benchmarks, from files in the format in which they are published, as problems of ours.
+
+humaneval      HumanEval.jsonl.gz of github.com/openai/human-eval
+mbpp           mbpp.jsonl or sanitized-mbpp.json of github.com/google-research/google-research/tree/master/mbpp
+apps           train.jsonl or test.jsonl of huggingface.co/datasets/codeparrot/apps, or the folder train or test of
+               github.com/hendrycks/apps
+livecodebench  test.jsonl, test2.jsonl, ... of huggingface.co/datasets/livecodebench/code_generation_lite
+
+The files are data: nothing in them is run here, and what LiveCodeBench has pickled is read as text or not at all.
+"""
+
+from __future__ import annotations
+
+import ast
+import base64
+import binascii
+import datetime
+import io
+import json
+import pickle
+import re
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Callable, Iterator, Mapping, Sequence
+
+from nemo_prm.data.fields import Fields
+from nemo_prm.data.jsonl import PathLike, read_bytes, read_jsonl
+from nemo_prm.errors import ConfigError, DataError
+from nemo_prm.types import Checker, Problem, TestCase
+
+APPS_TIME_LIMIT_S = 4.0  # of the benchmarks' own harnesses
+LIVECODEBENCH_TIME_LIMIT_S = 6.0
+HUMANEVAL_TIME_LIMIT_S = 3.0
+MAX_PICKLED_BYTES = 1 << 30
+# LiveCodeBench's harness puts imports before a program (lcb_runner/evaluation/testing_util.py): starter code uses List.
+LIVECODEBENCH_PREFIX = """\
+import bisect, collections, copy, datetime, functools, heapq, itertools, math
+import operator, random, re, statistics, string, sys
+from bisect import *
+from collections import *
+from functools import *
+from heapq import *
+from itertools import *
+from math import *
+from typing import *
+sys.setrecursionlimit(50000)
+"""
+
+
+@dataclass
+class Found:
+    """Problems of a benchmark, and how many were left out, by reason."""
+
+    problems: list[Problem] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+
+    def leave_out(self, reason: str) -> None:
+        self.left_out[reason] = self.left_out.get(reason, 0) + 1
+
+
+def load_benchmark(
+    name: str,
+    sources: Sequence[PathLike],
+    released_from: str | None = None,
+    released_until: str | None = None,
+    limit: int | None = None,
+) -> Found:
+    """Read a benchmark's files.
+
+    Args:
+        name: humaneval, mbpp, apps or livecodebench.
+        sources: files, or a folder of APPS.
+        released_from: first day, such as 2024-08-01, of the contests of LiveCodeBench.
+        released_until: last day of them.
+        limit: only the first so many problems.
+
+    Raises:
+        ConfigError: no such benchmark, or days for one that has none, or that are none.
+        DataError: a file is missing or of another format; names file and line.
+    """
+    if name not in READERS:
+        raise ConfigError(f"format must be one of {', '.join(READERS)}, found {name!r}")
+    days = [_day(day, key) for day, key in ((released_from, "released_from"), (released_until, "released_until"))]
+    if any(days) and name != "livecodebench":
+        raise ConfigError("released_from and released_until are for livecodebench: the other formats have no dates")
+    found, prompts, ids = Found(), set[str](), set[str]()
+    for source in sources:
+        for where, value in READERS[name].rows(Path(source)):
+            row = Fields(where, value)
+            if days != [None, None]:
+                day = _contest_day(row)
+                if (days[0] and day < days[0]) or (days[1] and day > days[1]):
+                    found.leave_out("outside of the days")
+                    continue
+            problem = READERS[name].problem(row)
+            if isinstance(problem, str):
+                found.leave_out(problem)
+            elif problem.prompt in prompts or problem.problem_id in ids:
+                found.leave_out("repeated")
+            else:
+                prompts.add(problem.prompt)
+                ids.add(problem.problem_id)
+                found.problems.append(problem)
+            if limit is not None and len(found.problems) >= limit:
+                return found
+    return found
+
+
+def _day(text: str | None, key: str) -> datetime.date | None:
+    try:
+        return None if text is None else datetime.date.fromisoformat(str(text))
+    except ValueError:
+        raise ConfigError(f"{key} must be a day such as 2024-08-01, found {text!r}") from None
+
+
+def _contest_day(row: Fields) -> datetime.date:
+    text = row.filled("contest_date")
+    try:
+        return datetime.date.fromisoformat(text[:10])
+    except ValueError:
+        raise row.error("contest_date", f"is no date: {text!r}") from None
+
+
+def humaneval_problem(row: Fields) -> Problem:
+    """The prompt is the start of the program, so it is also the `program_prefix`, and a response continues it."""
+    prompt = row.filled("prompt")
+    return Problem(
+        problem_id=row.filled("task_id"),
+        prompt=prompt,
+        tests=(TestCase(kind="code", code=row.filled("test")),),
+        entry_point=row.filled("entry_point"),
+        time_limit_s=HUMANEVAL_TIME_LIMIT_S,
+        program_prefix=prompt,
+        extra=row.unknown(),
+    )
+
+
+def mbpp_problem(row: Fields) -> Problem | str:
+    """All assertions are shown, as in the paper's prompt (arXiv 2108.07732, Figure 1), and all decide the verdict."""
+    text = row.filled("prompt" if "prompt" in row.value else "text")
+    code, tests = row.filled("code"), [str(test) for test in row.items("test_list")]
+    hidden = tests + [str(test) for test in row.items("challenge_test_list", [])]
+    imports = [str(line) for line in row.items("test_imports", [])]
+    setup = "\n".join([*imports, row.text("test_setup_code", "")]).strip()
+    entry_point = _called_function(code, tests)
+    if not tests or entry_point is None:
+        return "no function is tested"
+    listing = "\n".join(tests)
+    return Problem(
+        problem_id=f"mbpp/{row.integer('task_id')}",
+        prompt=f"You are an expert Python programmer, and here is your task: {text} "
+        f"Your code should pass these tests:\n\n{listing}\n",
+        tests=(TestCase(kind="code", code="\n".join([setup, *hidden])),),
+        public_tests=(TestCase(kind="code", code="\n".join([setup, *tests])),),
+        entry_point=entry_point,
+        time_limit_s=HUMANEVAL_TIME_LIMIT_S,
+    )
+
+
+def _called_function(code: str, tests: Sequence[str]) -> str | None:
+    """The function of the reference that the assertions call."""
+    try:
+        defined = {node.name for node in ast.parse(code).body if isinstance(node, (ast.FunctionDef, ast.ClassDef))}
+        nodes = [node for test in tests for node in ast.walk(ast.parse(test.strip()))]
+    except SyntaxError:
+        return None
+    names = [node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
+    return next((name for name in names if name in defined), None)
+
+
+def apps_problem(row: Fields) -> Problem | str:
+    """Programs that read stdin, or a function of the starter code (`fn_name`)."""
+    try:
+        cases = json.loads(row.text("input_output", "") or "{}")
+    except (ValueError, RecursionError):  # numbers of thousands of digits are in there
+        return "tests that cannot be read"
+    inputs, outputs = cases.get("inputs", []), cases.get("outputs", [])
+    if not inputs or len(inputs) != len(outputs):
+        return "no tests"
+    entry_point = cases.get("fn_name")
+    if entry_point:
+        tests = [_apps_call(args, output) for args, output in zip(inputs, outputs)]
+    else:
+        tests = [_stdio(_joined(given), _joined(printed)) for given, printed in zip(inputs, outputs)]
+    starter = row.text("starter_code", "") if row.get("starter_code", "") is not None else ""
+    how = "Use Call-Based format" if entry_point else "Use Standard Input format"
+    identity = row.get("problem_id") if "problem_id" in row.value else row.get("id")
+    return Problem(
+        problem_id=f"apps/{identity}",
+        prompt=f"QUESTION:\n{row.filled('question')}\n{starter}\n{how}\n\nANSWER:\n",  # arXiv 2105.09938, appendix
+        tests=tuple(tests),
+        entry_point=entry_point or None,
+        difficulty=row.optional_text("difficulty"),
+        time_limit_s=APPS_TIME_LIMIT_S,
+    )
+
+
+def _apps_call(args: Any, output: Any) -> TestCase:
+    """The harness takes an answer that equals the output, or the first element of it."""
+    alternatives = (output[0],) if isinstance(output, list) and output else ()
+    arguments = tuple(args) if isinstance(args, list) else (args,)
+    return TestCase(kind="call", args=arguments, expected=output, alternatives=alternatives)
+
+
+def livecodebench_problem(row: Fields) -> Problem | str:
+    """Public tests for search, all tests for the verdict, as the benchmark's own harness has it."""
+    metadata = json.loads(row.text("metadata", "") or "{}")
+    public = _livecodebench_tests(row, "public_test_cases", metadata)
+    private = _livecodebench_tests(row, "private_test_cases", metadata)
+    if not public + private:
+        return "no tests"
+    starter = row.text("starter_code", "") or ""
+    if starter:
+        form = f"You will use the following starter code to write the solution.\n```python\n{starter}\n```"
+    else:
+        form = "Read the inputs from stdin, solve the problem and write the answer to stdout."
+    return Problem(
+        problem_id=f"livecodebench/{row.filled('question_id')}",
+        prompt=f"### Question:\n{row.filled('question_content')}\n\n### Format: {form}\n\n### Answer:\n```python\n",
+        tests=public + private,
+        public_tests=public,
+        entry_point=metadata.get("func_name"),
+        difficulty=row.optional_text("difficulty"),
+        time_limit_s=LIVECODEBENCH_TIME_LIMIT_S,
+        memory_limit_mb=4096,
+        program_prefix=LIVECODEBENCH_PREFIX,
+        extra={key: row.get(key, None) for key in ("platform", "contest_id", "contest_date", "question_title")},
+    )
+
+
+def _livecodebench_tests(row: Fields, key: str, metadata: Mapping[str, Any]) -> tuple[TestCase, ...]:
+    text = row.text(key, "") or "[]"
+    try:
+        cases = json.loads(text if text.lstrip().startswith("[") else _unpickled(text))
+        return tuple(_livecodebench_test(case, metadata) for case in cases)
+    except (ValueError, KeyError, TypeError, binascii.Error, zlib.error, pickle.UnpicklingError, EOFError) as error:
+        raise row.error(key, f"cannot be read ({error})") from None
+
+
+def _livecodebench_test(case: Mapping[str, str], metadata: Mapping[str, Any]) -> TestCase:
+    if case["testtype"] == "stdin":
+        return _stdio(case["input"], case["output"])
+    if not metadata.get("func_name"):
+        raise ValueError("a functional test without metadata.func_name")
+    args = tuple(json.loads(line) for line in case["input"].split("\n") if line.strip())
+    return TestCase(kind="call", args=args, expected=json.loads(case["output"]))
+
+
+class _TextAlone(pickle.Unpickler):
+    """Reads strings; a pickle that asks for anything else, such as a function to call, is refused."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+
+
+def _unpickled(text: str) -> str:
+    packed = zlib.decompressobj()
+    content = packed.decompress(base64.b64decode(text), MAX_PICKLED_BYTES)
+    if packed.unconsumed_tail:
+        raise ValueError("it is larger than 1 GiB")
+    value = _TextAlone(io.BytesIO(content)).load()
+    if not isinstance(value, str):
+        raise ValueError(f"it holds a {type(value).__name__}, not text")
+    return value
+
+
+_DECIMAL = re.compile(r"(?<![\w.])-?\d*\.\d+(?![\w.])")
+
+
+def _stdio(stdin: str, stdout: str) -> TestCase:
+    """Numbers with a decimal point may differ in their last digits; anything else may not."""
+    checker = Checker("float") if _DECIMAL.search(stdout) else None
+    return TestCase(kind="stdio", stdin=stdin, stdout=stdout, checker=checker)
+
+
+def _joined(text: Any) -> str:
+    return "\n".join(map(str, text)) if isinstance(text, list) else str(text)
+
+
+def _json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """A JSON list of objects, or JSON Lines."""
+    if path.suffix != ".json":
+        yield from read_jsonl(path)
+        return
+    try:
+        values = json.loads(read_bytes(path))
+        assert isinstance(values, list)
+    except (ValueError, AssertionError):
+        raise DataError(f"{path}: must be a JSON list") from None
+    for number, value in enumerate(values):
+        if not isinstance(value, dict):
+            raise DataError(f"{path}[{number}]: must be an object")
+        yield f"{path}[{number}]", value
+
+
+def _apps_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """JSON Lines, or a folder with a folder for each problem."""
+    if not path.is_dir():
+        yield from _json_rows(path)
+        return
+    folders = sorted(each for each in path.iterdir() if (each / "question.txt").exists())
+    if not folders:
+        raise DataError(f"{path}: holds no folder with a question.txt; is it train or test of APPS?")
+    for folder in folders:
+        metadata = json.loads(_text(folder / "metadata.json") or "{}")
+        yield (
+            str(folder),
+            {
+                "id": folder.name,
+                "question": _text(folder / "question.txt"),
+                "input_output": _text(folder / "input_output.json"),
+                "starter_code": _text(folder / "starter_code.py"),
+                "difficulty": metadata.get("difficulty"),
+            },
+        )
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""
+
+
+@dataclass(frozen=True)
+class Reader:
+    rows: Callable[[Path], Iterator[tuple[str, Mapping[str, Any]]]]
+    problem: Callable[[Fields], Problem | str]  # or why it is left out
+
+
+READERS = {
+    "humaneval": Reader(read_jsonl, humaneval_problem),
+    "mbpp": Reader(_json_rows, mbpp_problem),
+    "apps": Reader(_apps_rows, apps_problem),
+    "livecodebench": Reader(read_jsonl, livecodebench_problem),
+}
