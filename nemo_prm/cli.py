@@ -42,6 +42,7 @@ SCRIPTS = {
     "train_ppo": "train the policy by PPO with unit tests and line rewards",
     "evaluate": "estimate Pass@k of a served policy on held-out problems",
     "study": "run the paper's tables at small scale and write docs/study.md",
+    "search": "answer problems by search with a PRM and public tests",
     "export_hf": "write an imported policy, however trained since, as a Hugging Face model folder",
     "export_labels": "write labels as Parquet or as a Hugging Face data set",
     "report": "write one HTML page with coloured lines",

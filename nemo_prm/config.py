@@ -216,6 +216,26 @@ class EvaluateConfig:
 
 
 @dataclass
+class SearchConfig:
+    problems: str = "embedded"
+    split: str = "test"
+    output: str = MISSING  # directory: answers.jsonl (with traces; a rerun goes on), results.json
+    limit: Optional[int] = None
+    strategy: str = "best_of_n"  # single, best_of_n, beam
+    budget: int = 16  # completions per problem
+    by: str = "both"  # what decides between candidates: prm, public (tests), both
+    aggregate: str = "min"  # of a response's line scores: last, min, mean, product
+    width: int = 2  # of beam: prefixes that are kept after a round
+    lines: int = 2  # of beam: by how many lines a prefix grows in a round
+    searches_in_flight: int = 64
+    seed: int = 1234
+    sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=0.8, top_p=0.95))
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    reward: RewardClientConfig = field(default_factory=RewardClientConfig)
+    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
+
+
+@dataclass
 class ReportConfig:
     labels: list[str] = MISSING  # type: ignore[assignment]  # label stores, or manifests of merge_labels
     output: str = MISSING  # one self-contained .html

@@ -44,7 +44,7 @@ APPS_TIME_LIMIT_S = 4.0  # of the benchmarks' own harnesses
 LIVECODEBENCH_TIME_LIMIT_S = 6.0
 HUMANEVAL_TIME_LIMIT_S = 3.0
 MAX_PICKLED_BYTES = 1 << 30
-# LiveCodeBench's harness puts imports before a program (lcb_runner/evaluation/testing_util.py): starter code uses List.
+# LiveCodeBench's harness imports such before a program (lcb_runner/evaluation/testing_util.py); starter code needs it.
 LIVECODEBENCH_PREFIX = """\
 import bisect, collections, copy, datetime, functools, heapq, itertools, math
 import operator, random, re, statistics, string, sys

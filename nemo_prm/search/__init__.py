@@ -9,3 +9,4 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
+"""Search at inference: the best of several responses, by a PRM, by the public tests, or by both."""

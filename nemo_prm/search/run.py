@@ -1,0 +1,142 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""A search job: answers first, by what is public; when all are there, the hidden tests judge them."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Sequence
+
+from tqdm import tqdm
+
+from nemo_prm.config import SearchConfig
+from nemo_prm.data.jsonl import read_json, write_json
+from nemo_prm.data.steps import make_program
+from nemo_prm.errors import ConfigError
+from nemo_prm.evaluation.pass_at_k import Counts, Estimate, estimate
+from nemo_prm.metrics import finite_or_null
+from nemo_prm.protocols import Generator, StepScorer, Verifier
+from nemo_prm.search.driver import Answer, Candidate, Tools, run_searches
+from nemo_prm.search.strategies import Options, strategy
+from nemo_prm.types import Problem
+
+
+class SearchRun:
+    """Files of `output`: answers.jsonl, an answer a line with its trace and cost, written as searches end, so that a
+    rerun goes on from there; settings.json; results.json, when the answers are judged.
+    """
+
+    def __init__(self, config: SearchConfig, problems: Sequence[Problem]) -> None:
+        """
+        Args:
+            config: of the job.
+            problems: to answer.
+
+        Raises:
+            ConfigError: no such strategy, order or aggregate; or `output` holds a job with other settings.
+        """
+        self.config, self.problems = config, problems
+        self.options = Options(config.budget, config.by, config.aggregate, config.width, config.lines)
+        self.strategy = strategy(config.strategy, self.options)
+        self.output = Path(config.output)
+        self.output.mkdir(parents=True, exist_ok=True)
+        self.file = self.output / "answers.jsonl"
+        settings = asdict(config)
+        for name in ("generator", "reward", "sandbox", "output", "limit"):  # where things run changes no answer
+            del settings[name]
+        known = self.output / "settings.json"
+        if known.exists() and read_json(known) != json.loads(json.dumps(settings)):
+            raise ConfigError(f"{self.output} holds a search with other settings ({known}): choose another output")
+        write_json(known, settings)
+        self.answers = {answer.problem_id: answer for answer in _read(self.file)}
+
+    def answer(self, generator: Generator, verifier: Verifier, scorer: StepScorer | None) -> None:
+        """Search for the answers that are missing; see `run_searches` for what may go wrong."""
+        missing = [problem for problem in self.problems if problem.problem_id not in self.answers]
+        tools = Tools(generator, verifier, scorer, self.config.sampling.as_params(), self.config.seed)
+        done = len(self.problems) - len(missing)
+        with (
+            tqdm(total=len(self.problems), initial=done, desc="search", unit="problem", file=sys.stderr) as progress,
+            self.file.open("a", encoding="utf-8") as file,
+        ):
+
+            def keep(answer: Answer) -> None:
+                file.write(json.dumps(finite_or_null(asdict(answer))) + "\n")
+                file.flush()
+                self.answers[answer.problem_id] = answer
+                progress.update()
+
+            run_searches(missing, self.strategy, tools, self.options.budget, self.config.searches_in_flight, keep)
+
+    def judge(self, verifier: Verifier) -> dict[str, Any]:
+        """Run the hidden tests on the answers, and write results.json.
+
+        Returns:
+            Its content: results.nemo_prm as that of `evaluate`; by_difficulty; cost per problem; num_unknown answers.
+        """
+        answers = [self.answers[problem.problem_id] for problem in self.problems]
+        jobs = [(problem, make_program(problem, answer.response)) for problem, answer in zip(self.problems, answers)]
+        verdicts = verifier.verify_many(jobs)
+        groups: dict[str, list[Counts]] = {}
+        for problem, verdict in zip(self.problems, verdicts):
+            known = verdict.status != "infra_error"
+            groups.setdefault(problem.difficulty or "unrated", []).append(Counts(int(known), int(verdict.passed)))
+        every = [entry for entries in groups.values() for entry in entries]
+        content = {
+            "results": {"nemo_prm": _estimate(estimate(every, 1, self.config.seed))},
+            "by_difficulty": {
+                name: _estimate(estimate(entries, 1, self.config.seed)) for name, entries in groups.items()
+            },
+            "completions_per_problem": sum(answer.completions for answer in answers) / len(answers),
+            "tokens_per_problem": sum(answer.tokens for answer in answers) / len(answers),
+            "num_problems": len(answers),
+            "num_unknown": sum(verdict.status == "infra_error" for verdict in verdicts),
+            "verdicts": {problem.problem_id: verdict.status for problem, verdict in zip(self.problems, verdicts)},
+        }
+        content = dict(finite_or_null(content))
+        write_json(self.output / "results.json", content)
+        return content
+
+    def as_table(self, results: dict[str, Any]) -> str:
+        """A line for the terminal."""
+        found = results["results"]["nemo_prm"]
+        if found["pass@1"] is None:
+            return "pass@1 is unknown: no answer has a verdict"
+        low, high = found["pass@1_ci"]
+        return (
+            f"{self.config.strategy}: pass@1 {100 * found['pass@1']:.1f} % (95 % interval {100 * low:.1f} to "
+            f"{100 * high:.1f}), {results['completions_per_problem']:.1f} completions and "
+            f"{results['tokens_per_problem']:.0f} tokens a problem"
+        )
+
+
+def _estimate(value: Estimate) -> dict[str, Any]:
+    return {"pass@1": value.mean, "pass@1_ci": [value.low, value.high], "pass@1_problems": value.num_problems}
+
+
+def _read(path: Path) -> list[Answer]:
+    """The answers of an earlier run; a torn last line is cut off."""
+    if not path.exists():
+        return []
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if len(whole) < len(content):
+        path.write_bytes(whole)
+    answers = []
+    for line in whole.decode().splitlines():
+        row = json.loads(line)
+        candidates = [Candidate(**candidate) for candidate in row.pop("candidates")]
+        answers.append(Answer(**row, candidates=candidates))
+    return answers
