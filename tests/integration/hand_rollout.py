@@ -161,7 +161,7 @@ def modes(folder: Path, prm_port: str, critic_port: str, general_port: str, run:
     class FixedActor(module.ProblemActor):
         def infer(self, inference_batch: dict) -> dict:
             eos, ids = self.tokenizer.eos_id, self.tokenizer.text_to_ids
-            prompt = ids("#c\n")
+            prompt = ids("#c\n")  # two tokens
             rows = [ids(text) + [eos] * ends for text, ends, _ in RESPONSES]
             assert [len(row) for row in rows] == [6, 3, 1, 2, 3, 2, 5, 2, 5], rows
             return {
@@ -189,8 +189,18 @@ def modes(folder: Path, prm_port: str, critic_port: str, general_port: str, run:
             recorded = {name: data[name].tolist() for name in names}
             recorded["metrics"] = {key: value for key, value in metrics.items() if not isinstance(value, dict)}
             recorded["probe_drift"], recorded["durations"] = again["probe_drift"], durations
+            recorded["moved"] = self.moved_rewards()
             print("RECORDED " + json.dumps(recorded), flush=True)
             raise SystemExit  # the critic stays as it is
+
+        def moved_rewards(self) -> list[list[float]]:
+            """Rewards [B, S-1] of functions in place of lines."""
+            client = self.rm_critic
+            settings = OmegaConf.merge(client.cfg, {"reward_steps": "functions"})
+            moved = module.DenseRewardClient(settings, client.problems, self.model.tokenizer, client.judge.verifier)
+            rollouts = self.model.infer({"text": torch.tensor([[0]]), "length": torch.tensor([1])})
+            rewards, _ = moved.infer_rm_critic(rollouts).result()
+            return rewards.nan_to_num(-9).tolist()
 
     open_verifier = module.open_verifier
     module.ProblemActor, module.DensePPOTrainer = FixedActor, RecordingTrainer

@@ -133,6 +133,20 @@ def test_rollouts_of_every_kind(modes: dict[str, Any]) -> None:
         np.testing.assert_allclose(one, other, atol=5e-5)
 
 
+def test_rewards_of_functions_are_paid_where_they_end(modes: dict[str, Any]) -> None:
+    # none of the responses defines a function: each is one step, which ends where its last line does
+    expected = {
+        0: [0, 0, 0, 0, 0, 0, -0.25],  # failed, at EOS: -2, cut to -1
+        1: [0, 0, 0.02, 1, 0, 0, 0],  # passed: 0.025 * 0.8
+        2: [0] * 7,
+        6: [0, 0, 0, 0, 0.02, 1, 0],  # the token of two newlines ends no step
+        7: [0, 0, -2, 0, 0, 0, 0],  # not coding
+        8: [-9] * 7,  # unknown
+    }
+    for row, rewards in expected.items():
+        np.testing.assert_allclose(modes["moved"][row], rewards, atol=1e-5, err_msg=str(row))
+
+
 def test_what_is_logged_of_rollouts_of_every_kind(modes: dict[str, Any]) -> None:
     metrics = modes["metrics"]
     # of nine one is unknown, one a reward model's; of the other seven three pass
