@@ -44,7 +44,7 @@ class Arm:
         title: for the tables.
         prm: key of `PRMS`; None: no PRM.
         dense_reward: its line rewards.
-        value_init: the critic starts from it.
+        value_init: how the critic starts from it, as `serve_critic` has it; none: from the policy.
         overrides: of the training script.
         critic: whether there is one.
         rules: of the reward server, `rules` in conf/serve_reward.yaml.
@@ -53,7 +53,7 @@ class Arm:
     title: str
     prm: str | None = "prm"
     dense_reward: bool = True
-    value_init: bool = True
+    value_init: str = "full"
     overrides: Mapping[str, Any] = field(default_factory=dict)
     rules: Mapping[str, Any] = field(default_factory=dict)
     critic: bool = True
@@ -78,10 +78,11 @@ PRMS = {
     "prm_soft": Prm(labels="label_soft"),
 }
 ARMS = {
-    "rl": Arm("neither", prm=None, dense_reward=False, value_init=False),
+    "rl": Arm("neither", prm=None, dense_reward=False, value_init="none"),
     "value": Arm("ValueInit", dense_reward=False),
-    "dense": Arm("DenseReward", value_init=False),
+    "dense": Arm("DenseReward", value_init="none"),
     "both": Arm("DenseReward and ValueInit"),
+    "affine": Arm("DenseReward and affine ValueInit", value_init="affine"),
     "remove_hard": Arm("remove_hard", prm="prm_remove_hard"),
     "medium_only": Arm("medium_only", prm="prm_medium_only"),
     "revised_only": Arm("revised_only", prm="prm_revised_only"),
@@ -92,13 +93,13 @@ ARMS = {
     "cross_entropy": Arm("cross-entropy", prm="prm_cross_entropy"),
     "soft": Arm("soft labels", prm="prm_soft"),
     "pass_rate": Arm(
-        "pass rate as outcome", prm=None, dense_reward=False, value_init=False, overrides={"outcome": "pass_rate"}
+        "pass rate as outcome", prm=None, dense_reward=False, value_init="none", overrides={"outcome": "pass_rate"}
     ),
     "rloo": Arm(
         "REINFORCE (RLOO)",
         prm=None,
         dense_reward=False,
-        value_init=False,
+        value_init="none",
         critic=False,
         overrides={"algorithm": "reinforce"},
     ),
@@ -118,8 +119,8 @@ class Table:
 TABLES = (
     Table(
         "DenseReward and ValueInit",
-        "PSGPO, Table 1",
-        {"rl": None, "value": None, "dense": None, "both": None},
+        "PSGPO, Table 1; and the critic that starts as a chance of success, v = (s + 1) / 2",
+        {"rl": None, "value": None, "dense": None, "both": None, "affine": None},
         reference="rl",
     ),
     Table(

@@ -167,8 +167,7 @@ def _cell(config: StudyConfig, policy: str, cell: Cell, arm: Arm) -> Iterable[St
     servers: list[Server] = []
     if arm.critic:
         overrides["critic.port"] = "{critic}"
-        checkpoint, value_init = (prm, "full") if arm.value_init else (policy, "none")
-        servers.append(_critic(name, checkpoint, value_init, cell.seed))
+        servers.append(_critic(name, policy if arm.value_init == "none" else prm, arm.value_init, cell.seed))
     if arm.dense_reward:
         overrides["reward.port"] = "{reward}"
         server = reward(name, prm)
