@@ -1,6 +1,7 @@
 # make venv         the virtual environment, every distribution pinned (about 3 GiB; minutes on the first run)
 # make quickstart   the whole pipeline on two cores; PROBLEMS=path.jsonl runs it on your own problems
 # make test         every test, on both supported versions of megatron-core
+# make test-deploy  the jobs of scripts/slurm: shellcheck, and in a real Slurm on this machine (root, Debian's packages)
 # make lint         ruff and mypy;  make format: let ruff format
 # make clean        remove the environment, runs and caches
 #
@@ -18,7 +19,7 @@ PYTHON := $(shell for p in python3.11 python3 python3.12 python3.10; do \
 	if $$p -c '$(SUPPORTED)' >/dev/null 2>&1; then echo $$p; break; fi; done)
 endif
 
-.PHONY: help venv quickstart test lint format clean
+.PHONY: help venv quickstart test test-deploy lint format clean
 .DELETE_ON_ERROR:
 
 help:
@@ -45,6 +46,10 @@ quickstart: venv
 test: venv $(MCORE_011)
 	PYTHONPATH=$(abspath $(MCORE_011)) $(BIN)/python -m pytest -q tests/integration/test_compat.py
 	NEMO_PRM_MCORE_011=$(abspath $(MCORE_011)) $(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-deploy: venv
+	shellcheck -x scripts/slurm/*
+	$(BIN)/python -m pytest -m slurm tests/slurm
 
 lint: venv
 	$(BIN)/ruff check .

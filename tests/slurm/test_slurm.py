@@ -155,7 +155,8 @@ def test_ppo_on_four_nodes_goes_on_after_its_time_limit(cluster: dict[str, str],
         "OUTPUT": str(tmp_path / "ppo"),
         "PRM": str(ROOT / "nemo_prm/data/embedded/policy.nemo"),
         "MARGIN_S": "50",
-        "ACTOR_ARGS": f"limit=32 trainer.ppo.max_steps={steps} trainer.ppo.save_interval=1000 rollout_samples=0 {small} "
+        "ACTOR_ARGS": f"limit=32 trainer.ppo.max_steps={steps} trainer.ppo.save_interval=1000 {small} "
+        "rollout_samples=0 "
         "model.ppo.num_rollout_samples=8 model.ppo.rollout_micro_batch_size=8 model.ppo.forward_micro_batch_size=8 "
         "model.ppo.length_params.max_length=4 exp_manager.create_tensorboard_logger=false",
         "CRITIC_ARGS": f"value_init=none {small}",

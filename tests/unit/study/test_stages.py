@@ -47,20 +47,22 @@ def test_every_stage_comes_after_what_it_needs_and_reads_what_that_writes() -> N
 
 
 def test_the_arms_of_table_1() -> None:
-    stages = plan(*(Cell(arm, 3) for arm in ("rl", "value", "dense", "both")))
+    stages = plan(*(Cell(arm, 3) for arm in ("rl", "value", "dense", "both", "affine")))
     prm = "{run}/prm/prm.nemo"
-    for arm, dense, value in (
-        ("rl", False, False),
-        ("value", False, True),
-        ("dense", True, False),
-        ("both", True, True),
-    ):
+    arms = {
+        "rl": (False, "none"),
+        "value": (False, "full"),
+        "dense": (True, "none"),
+        "both": (True, "full"),
+        "affine": (True, "affine"),
+    }
+    for arm, (dense, value) in arms.items():
         stage = stages[f"{arm}_seed_3"]
         assert stage.overrides["dense_reward"] is dense
         assert stage.overrides["policy"] == POLICY
         assert stage.overrides["trainer.ppo.max_steps"] == 9
         critic = servers(stage)["critic"]
-        assert (critic["checkpoint"], critic["value_init"]) == ((prm, "full") if value else (POLICY, "none"))
+        assert (critic["checkpoint"], critic["value_init"]) == (POLICY if value == "none" else prm, value)
         assert stage.overrides["model.seed"] == critic["model.seed"] == 3
         assert ("reward" in servers(stage)) is dense
         if dense:
