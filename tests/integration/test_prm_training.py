@@ -165,7 +165,7 @@ def test_scores_of_cross_entropy_are_on_the_scale_of_the_labels(folder: Path) ->
 def test_training_goes_on_from_a_reward_model_with_its_head_or_a_new_one(folder: Path) -> None:
     np.testing.assert_allclose(scores(folder, "from_prm_scores"), scores(folder, "one_scores"), atol=TOLERANCE)
     first = [losses(folder, name)[0] for name in ("one", "from_prm", "from_prm_anew")]
-    assert first[1] < first[0] and abs(first[2] - first[1]) > 0.01
+    assert first[1] < first[0] and abs(first[2] - first[1]) > 0.001
 
 
 def test_adapters_of_two_ranks_are_merged_into_a_prm_that_one_rank_loads(folder: Path) -> None:
