@@ -27,9 +27,11 @@ from __future__ import annotations
 
 import math
 import os
+import time
 from pathlib import Path
 from typing import Any, Sequence
 
+import psutil
 import torch
 from megatron.core.tensor_parallel import get_cuda_rng_tracker
 from nemo.utils import logging
@@ -51,6 +53,11 @@ class StoppableTimer(Timer):
     """The host's clock of a run, whose time is also up when a rule says so: the host then saves and returns."""
 
     stopped = False
+
+    def start_time(self) -> None:
+        """Count from the start of the process: the host starts anew at every pass over the problems, so that a small set
+        never ends, and leaves the loading out."""
+        self._start_time = time.monotonic() - (time.time() - psutil.Process().create_time())
 
     def get_time_remaining(self) -> float:
         return -math.inf if self.stopped else super().get_time_remaining()
