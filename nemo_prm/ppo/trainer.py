@@ -55,8 +55,10 @@ class StoppableTimer(Timer):
     stopped = False
 
     def start_time(self) -> None:
-        """Count from the start of the process: the host starts anew at every pass over the problems, so that a run on a
-        small set never comes to its limit, and leaves the loading out.
+        """Count from the start of the process.
+
+        The host starts anew at every pass over the problems, so that a run on a small set never comes to its limit, and
+        leaves the loading out.
         """
         self._start_time = time.monotonic() - (time.time() - psutil.Process().create_time())
 
