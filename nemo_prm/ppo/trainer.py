@@ -57,7 +57,7 @@ class StoppableTimer(Timer):
     def start_time(self) -> None:
         """Count from the start of the process.
 
-        The host starts anew at every pass over the problems, so that a run on a small set never comes to its limit, and
+        The host starts anew at every pass over the problems, so that on a small set the limit is never reached, and
         leaves the loading out.
         """
         self._start_time = time.monotonic() - (time.time() - psutil.Process().create_time())
