@@ -194,7 +194,7 @@ def apps_problem(row: Fields) -> Problem | str:
         tests = [_apps_call(args, output) for args, output in zip(inputs, outputs)]
     else:
         tests = [_stdio(_joined(given), _joined(printed)) for given, printed in zip(inputs, outputs)]
-    starter = row.text("starter_code", "") if row.get("starter_code", "") is not None else ""
+    starter = row.optional_text("starter_code") or ""
     how = "Use Call-Based format" if entry_point else "Use Standard Input format"
     identity = row.get("problem_id") if "problem_id" in row.value else row.get("id")
     return Problem(
@@ -296,9 +296,10 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         return
     try:
         values = json.loads(read_bytes(path))
-        assert isinstance(values, list)
-    except (ValueError, AssertionError):
-        raise DataError(f"{path}: must be a JSON list") from None
+    except ValueError:
+        values = None
+    if not isinstance(values, list):
+        raise DataError(f"{path}: must be a JSON list")
     for number, value in enumerate(values):
         if not isinstance(value, dict):
             raise DataError(f"{path}[{number}]: must be an object")

@@ -18,7 +18,7 @@ import sys
 import time
 from collections import defaultdict
 from dataclasses import asdict, dataclass
-from typing import Any, Callable, NamedTuple, Sequence
+from typing import Any, Callable, Mapping, NamedTuple, Sequence
 
 from tqdm import tqdm
 
@@ -73,8 +73,8 @@ class EvaluationResult:
         settings = asdict(config)
         settings["generator"].pop("token")
         content = {
-            "results": {"nemo_prm": _estimates(self.pass_at_k)},
-            "by_difficulty": {name: _estimates(entry) for name, entry in self.by_difficulty.items()},
+            "results": {"nemo_prm": estimates_as_json(self.pass_at_k)},
+            "by_difficulty": {name: estimates_as_json(entry) for name, entry in self.by_difficulty.items()},
             "by_length": {name: rate._asdict() for name, rate in self.by_length.items()},
             "num_problems": self.num_problems,
             "num_samples": self.num_samples,
@@ -197,7 +197,8 @@ def _summarize(
     )
 
 
-def _estimates(estimates: dict[int, Estimate]) -> dict[str, Any]:
+def estimates_as_json(estimates: Mapping[int, Estimate]) -> dict[str, Any]:
+    """Estimates by k as results.json has them: `pass@k`, `pass@k_ci` and `pass@k_problems`."""
     content: dict[str, Any] = {}
     for k, value in estimates.items():
         content[f"pass@{k}"] = value.mean

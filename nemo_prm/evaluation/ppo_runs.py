@@ -75,7 +75,8 @@ def read_run(folder: Path, limit: int) -> PPORun:
     if not files:
         raise DataError(f"{folder} holds no metrics.jsonl; is it the output of train_ppo?")
     for path in files:
-        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        lines = path.read_text(encoding="utf-8").splitlines()
+        for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
                 for name in CURVES:
@@ -83,7 +84,7 @@ def read_run(folder: Path, limit: int) -> PPORun:
                     if isinstance(value, (int, float)):
                         curves.setdefault(name, {})[int(row["step"])] = float(value)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
-                if number == len(path.read_text(encoding="utf-8").splitlines()):
+                if number == len(lines):
                     break  # torn by a kill
                 raise DataError(f"{path}:{number}: is no row of metrics ({error!r})") from None
     samples: list[Mapping[str, Any]] = []

@@ -19,7 +19,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import re
+import secrets
 import shutil
 import sys
 import time
@@ -29,7 +31,8 @@ from pathlib import Path
 from typing import Any, Iterator, Mapping, NamedTuple, Sequence
 
 from nemo_prm import __version__
-from nemo_prm.errors import ConfigError, StageError
+from nemo_prm.data.embedded import resolve_policy
+from nemo_prm.errors import CheckpointError, ConfigError, StageError
 from nemo_prm.pipeline.console import Console
 from nemo_prm.pipeline.stage import Server, Stage
 from nemo_prm.processes import Child, Children, free_ports
@@ -182,6 +185,35 @@ def _literal(value: Any) -> str:
     text = re.sub(r"(\\*)'", r"\1\1\\'", str(value))
     text = re.sub(r"(\\+)$", r"\1\1", text)
     return f"'{text}'"
+
+
+def find_policy(policy: str) -> Path:
+    """The path of a policy (.nemo), or of the embedded one.
+
+    Raises:
+        CheckpointError: it does not exist.
+    """
+    path = resolve_policy(policy).expanduser().resolve()
+    if not path.exists():
+        raise CheckpointError(f"checkpoint {path} does not exist")
+    return path
+
+
+def environment(one_thread: bool) -> dict[str, str]:
+    """Environment variables of a run's processes.
+
+    Args:
+        one_thread: whether a second thread would only wait, unless OMP_NUM_THREADS says otherwise.
+    """
+    variables = {
+        "NEMO_PRM_TOKEN": secrets.token_hex(16),  # this run's servers answer this run's clients alone
+        "PYTHONUNBUFFERED": "1",
+        "OMP_WAIT_POLICY": "PASSIVE",  # servers and actors share the cores: a waiting thread must not spin
+        "WANDB_MODE": "disabled",
+    }
+    if one_thread:
+        variables["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
+    return variables
 
 
 @contextmanager

@@ -18,6 +18,7 @@ Values may hold `{run}` (the run's folder) and the port of a server by its role,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Callable, Mapping
 
 Overrides = Mapping[str, Any]
@@ -75,11 +76,47 @@ def generation(name: str, checkpoint: str) -> Server:
     return Server(f"generation.{name}", "generation", "serve_generation", {"checkpoint": checkpoint}, ("generation",))
 
 
-def reward(stage: str, checkpoint: str) -> Server:
-    return Server(f"{stage}.reward", "reward", "serve_reward", {"checkpoint": checkpoint}, ("prm",))
+def reward(stage: str, checkpoint: str, overrides: Overrides = MappingProxyType({})) -> Server:
+    return Server(f"{stage}.reward", "reward", "serve_reward", {"checkpoint": checkpoint, **overrides}, ("prm",))
 
 
-def critic(stage: str, checkpoint: str, value_init: str) -> Server:
-    overrides = {"checkpoint": checkpoint, "value_init": value_init, "output": f"{{run}}/{stage}/critic"}
+def critic(stage: str, checkpoint: str, value_init: str, overrides: Overrides = MappingProxyType({})) -> Server:
+    settings = {"checkpoint": checkpoint, "value_init": value_init, "output": f"{{run}}/{stage}/critic", **overrides}
     models = ("critic_infer", "critic_train", "critic_save", "critic_load")
-    return Server(f"{stage}.critic", "critic", "serve_critic", overrides, models)
+    return Server(f"{stage}.critic", "critic", "serve_critic", settings, models)
+
+
+def evaluation(
+    policy: str,
+    title: str,
+    overrides: Overrides,
+    server: Server,
+    files: tuple[str, ...] = (),
+    after: tuple[str, ...] = (),
+) -> Stage:
+    """Pass@1 of a policy.
+
+    Args:
+        policy: its name in the results; the stage is called `evaluate_<policy>`.
+        title: of the policy.
+        overrides: problems and sizes.
+        server: of the policy.
+        files: inputs from outside the run.
+        after: stages whose results it uses.
+    """
+    name = f"evaluate_{policy}"
+    return Stage(
+        name,
+        f"Pass@1 on held-out problems: {title}",
+        "evaluate",
+        {
+            **overrides,
+            "output": f"{{run}}/{name}",
+            "checkpoint": policy,
+            "generator.url": "http://127.0.0.1:{generation}",
+        },
+        outputs=(f"{{run}}/{name}/results.json",),
+        after=after,
+        files=files,
+        servers=(server,),
+    )

@@ -13,18 +13,15 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import time
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from nemo_prm.config import QuickstartConfig
-from nemo_prm.data.embedded import resolve_policy
 from nemo_prm.data.jsonl import write_json
-from nemo_prm.errors import CheckpointError, ConfigError
+from nemo_prm.errors import ConfigError
 from nemo_prm.pipeline.console import Console
-from nemo_prm.pipeline.runner import Runner, exclusive
+from nemo_prm.pipeline.runner import Runner, environment, exclusive, find_policy
 from nemo_prm.pipeline.stage import Stage
 from nemo_prm.processes import Children
 from nemo_prm.quickstart.problems import prepare
@@ -50,18 +47,9 @@ def quickstart(config: QuickstartConfig, root: Path, console: Console | None = N
     console = console or Console()
     started = time.monotonic()
     run = Path(config.output).expanduser().resolve()
-    policy = resolve_policy(config.policy).expanduser().resolve()
-    if not policy.exists():
-        raise CheckpointError(f"checkpoint {policy} does not exist")
-    environment = {
-        "NEMO_PRM_TOKEN": secrets.token_hex(16),  # this run's servers answer this run's clients alone
-        "PYTHONUNBUFFERED": "1",
-        "OMP_WAIT_POLICY": "PASSIVE",  # servers and actor share the cores: a waiting thread must not spin
-        "WANDB_MODE": "disabled",
-    }
-    if config.policy == "embedded":  # so small that a second thread only waits
-        environment["OMP_NUM_THREADS"] = os.environ.get("OMP_NUM_THREADS", "1")
-    with exclusive(run), Children(run / "logs", environment, console.tick) as children:
+    policy = find_policy(config.policy)
+    variables = environment(one_thread=config.policy == "embedded")
+    with exclusive(run), Children(run / "logs", variables, console.tick) as children:
         sets = prepare(config.problems, run / "problems", config.held_out_share)
         console.say(sets.note)
         stages = pipeline(config, sets, str(policy), lambda: choose_strategy(config.strategy, run, console))

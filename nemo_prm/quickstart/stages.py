@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing import Any, Callable
 
 from nemo_prm.config import QuickstartConfig
-from nemo_prm.pipeline.stage import Overrides, Server, Stage, critic, generation, reward
+from nemo_prm.pipeline.stage import Overrides, Server, Stage, critic, evaluation, generation, reward
 from nemo_prm.quickstart.problems import ProblemSets
 
 
@@ -54,7 +54,7 @@ def pipeline(
             servers=(policy_server,),
             resumable=True,
         ),
-        evaluation(config, sets, "policy", policy_server, files=files),
+        evaluate(config, sets, "policy", policy_server, files=files),
         Stage(
             "select_data",
             "choose the labelled responses that train the PRM",
@@ -83,7 +83,7 @@ def pipeline(
             files=files,
             servers=(critic("rl", policy, value_init="none"),),
         ),
-        evaluation(config, sets, "rl", generation("rl", "{run}/rl/policy.nemo"), after=("rl",)),
+        evaluate(config, sets, "rl", generation("rl", "{run}/rl/policy.nemo"), after=("rl",)),
         Stage(
             "rl_prm",
             "PPO with unit tests, the PRM's line rewards, and the critic started from the PRM",
@@ -94,7 +94,7 @@ def pipeline(
             files=files,
             servers=(reward("rl_prm", prm), critic("rl_prm", prm, value_init="full")),
         ),
-        evaluation(config, sets, "rl_prm", generation("rl_prm", "{run}/rl_prm/policy.nemo"), after=("rl_prm",)),
+        evaluate(config, sets, "rl_prm", generation("rl_prm", "{run}/rl_prm/policy.nemo"), after=("rl_prm",)),
         Stage(
             "report",
             "write the HTML report",
@@ -118,7 +118,7 @@ def evaluation_of(policy: str) -> str:
     return f"evaluate_{policy}"
 
 
-def evaluation(
+def evaluate(
     config: QuickstartConfig,
     sets: ProblemSets,
     policy: str,
@@ -126,25 +126,13 @@ def evaluation(
     files: tuple[str, ...] = (),
     after: tuple[str, ...] = (),
 ) -> Stage:
-    name = evaluation_of(policy)
-    return Stage(
-        name,
-        f"Pass@1 on held-out problems: {POLICIES[policy]}",
-        "evaluate",
-        {
-            **sets.held_out,
-            "output": f"{{run}}/{name}",
-            "checkpoint": policy,
-            "limit": config.evaluate_problems,
-            "samples": config.evaluate_samples,
-            "sandbox.minimum_level": config.minimum_level,
-            "generator.url": "http://127.0.0.1:{generation}",
-        },
-        outputs=(f"{{run}}/{name}/results.json",),
-        after=after,
-        files=(*sets.files, *files),
-        servers=(server,),
-    )
+    sizes = {
+        **sets.held_out,
+        "limit": config.evaluate_problems,
+        "samples": config.evaluate_samples,
+        "sandbox.minimum_level": config.minimum_level,
+    }
+    return evaluation(policy, POLICIES[policy], sizes, server, (*sets.files, *files), after)
 
 
 def ppo(config: QuickstartConfig, sets: ProblemSets, policy: str, stage: str) -> dict[str, Any]:

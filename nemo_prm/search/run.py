@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Sequence
@@ -25,7 +26,9 @@ from nemo_prm.config import SearchConfig
 from nemo_prm.data.jsonl import read_json, write_json
 from nemo_prm.data.steps import make_program
 from nemo_prm.errors import ConfigError
-from nemo_prm.evaluation.pass_at_k import Counts, Estimate, estimate
+from nemo_prm.evaluation.evaluate import estimates_as_json
+from nemo_prm.evaluation.pass_at_k import Counts, estimate
+from nemo_prm.labeling.appendonly import AppendOnlyFile
 from nemo_prm.metrics import finite_or_null
 from nemo_prm.protocols import Generator, StepScorer, Verifier
 from nemo_prm.search.driver import Answer, Candidate, Tools, run_searches
@@ -52,7 +55,6 @@ class SearchRun:
         self.strategy = strategy(config.strategy, self.options)
         self.output = Path(config.output)
         self.output.mkdir(parents=True, exist_ok=True)
-        self.file = self.output / "answers.jsonl"
         settings = asdict(config)
         for name in ("generator", "reward", "sandbox", "output", "limit"):  # where things run changes no answer
             del settings[name]
@@ -60,7 +62,12 @@ class SearchRun:
         if known.exists() and read_json(known) != json.loads(json.dumps(settings)):
             raise ConfigError(f"{self.output} holds a search with other settings ({known}): choose another output")
         write_json(known, settings)
-        self.answers = {answer.problem_id: answer for answer in _read(self.file)}
+        with closing(self._open()) as file:
+            answers = [_answer(json.loads(line)) for _, line in file.lines()]
+        self.answers = {answer.problem_id: answer for answer in answers}
+
+    def _open(self) -> AppendOnlyFile:
+        return AppendOnlyFile(self.output / "answers.jsonl", "answers")
 
     def answer(self, generator: Generator, verifier: Verifier, scorer: StepScorer | None) -> None:
         """Search for the answers that are missing; see `run_searches` for what may go wrong."""
@@ -69,12 +76,11 @@ class SearchRun:
         done = len(self.problems) - len(missing)
         with (
             tqdm(total=len(self.problems), initial=done, desc="search", unit="problem", file=sys.stderr) as progress,
-            self.file.open("a", encoding="utf-8") as file,
+            closing(self._open()) as file,
         ):
 
             def keep(answer: Answer) -> None:
-                file.write(json.dumps(finite_or_null(asdict(answer))) + "\n")
-                file.flush()
+                file.append(json.dumps(finite_or_null(asdict(answer))).encode())
                 self.answers[answer.problem_id] = answer
                 progress.update()
 
@@ -93,12 +99,14 @@ class SearchRun:
         for problem, verdict in zip(self.problems, verdicts):
             known = verdict.status != "infra_error"
             groups.setdefault(problem.difficulty or "unrated", []).append(Counts(int(known), int(verdict.passed)))
+
+        def pass_at_1(counts: Sequence[Counts]) -> dict[str, Any]:
+            return estimates_as_json({1: estimate(counts, 1, self.config.seed)})
+
         every = [entry for entries in groups.values() for entry in entries]
         content = {
-            "results": {"nemo_prm": _estimate(estimate(every, 1, self.config.seed))},
-            "by_difficulty": {
-                name: _estimate(estimate(entries, 1, self.config.seed)) for name, entries in groups.items()
-            },
+            "results": {"nemo_prm": pass_at_1(every)},
+            "by_difficulty": {name: pass_at_1(entries) for name, entries in groups.items()},
             "completions_per_problem": sum(answer.completions for answer in answers) / len(answers),
             "tokens_per_problem": sum(answer.tokens for answer in answers) / len(answers),
             "num_problems": len(answers),
@@ -122,21 +130,6 @@ class SearchRun:
         )
 
 
-def _estimate(value: Estimate) -> dict[str, Any]:
-    return {"pass@1": value.mean, "pass@1_ci": [value.low, value.high], "pass@1_problems": value.num_problems}
-
-
-def _read(path: Path) -> list[Answer]:
-    """The answers of an earlier run; a torn last line is cut off."""
-    if not path.exists():
-        return []
-    content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if len(whole) < len(content):
-        path.write_bytes(whole)
-    answers = []
-    for line in whole.decode().splitlines():
-        row = json.loads(line)
-        candidates = [Candidate(**candidate) for candidate in row.pop("candidates")]
-        answers.append(Answer(**row, candidates=candidates))
-    return answers
+def _answer(row: dict[str, Any]) -> Answer:
+    candidates = [Candidate(**candidate) for candidate in row.pop("candidates")]
+    return Answer(**row, candidates=candidates)

@@ -20,6 +20,7 @@ from typing import Any, Mapping, Sequence
 from nemo_prm.config import StudyConfig
 from nemo_prm.data.jsonl import read_json, write_jsonl
 from nemo_prm.errors import ConfigError
+from nemo_prm.evaluation.ppo_runs import read_run
 from nemo_prm.study.stages import Cell
 
 SETTINGS = (
@@ -31,7 +32,7 @@ SETTINGS = (
     "evaluate_problems",
     "evaluate_samples",
 )
-CURVES = (  # of each PPO step, under train_rollouts/ in metrics.jsonl
+CURVES = (  # of those that `read_run` knows
     "pass_rate",
     "unknown_outcomes",
     "line_rewards",
@@ -100,14 +101,9 @@ def collect(run: Path, cell: Cell, config: StudyConfig) -> dict[str, Any]:
 
 
 def _curves(folder: Path) -> dict[str, list[float | None]]:
-    steps: dict[int, dict[str, float | None]] = {}
-    for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        found = {name: row[f"train_rollouts/{name}"] for name in CURVES if f"train_rollouts/{name}" in row}
-        if found:
-            steps.setdefault(row["step"], {}).update(found)
-    names = [name for name in CURVES if any(name in found for found in steps.values())]
-    return {name: [_rounded(steps[step].get(name)) for step in sorted(steps)] for name in names}
+    curves = {name: curve for name, curve in read_run(folder, limit=0).curves.items() if name in CURVES}
+    steps = sorted({step for curve in curves.values() for step in curve})
+    return {name: [_rounded(curves[name].get(step)) for step in steps] for name in CURVES if name in curves}
 
 
 def _rounded(value: float | None) -> float | None:

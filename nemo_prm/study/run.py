@@ -13,18 +13,15 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Sequence
 
 from nemo_prm.config import StudyConfig
-from nemo_prm.data.embedded import resolve_policy
-from nemo_prm.errors import CheckpointError, ConfigError
+from nemo_prm.errors import ConfigError
 from nemo_prm.pipeline.console import Console
-from nemo_prm.pipeline.runner import Runner, exclusive, hydra_override
+from nemo_prm.pipeline.runner import Runner, environment, exclusive, find_policy, hydra_override
 from nemo_prm.pipeline.stage import Stage
 from nemo_prm.processes import Children
 from nemo_prm.study.arms import chosen
@@ -65,14 +62,7 @@ def study(config: StudyConfig, root: Path) -> Path:
     needed = {stage.name for name in missing for stage in ancestors(stages, name)}
     try:
         if config.run and needed:
-            environment = {
-                "NEMO_PRM_TOKEN": secrets.token_hex(16),  # this run's servers answer this run's clients alone
-                "PYTHONUNBUFFERED": "1",
-                "OMP_WAIT_POLICY": "PASSIVE",  # servers and actors share the cores: a waiting thread must not spin
-                "WANDB_MODE": "disabled",
-                "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
-            }
-            with exclusive(run), Children(run / "logs", environment, console.tick) as children:
+            with exclusive(run), Children(run / "logs", environment(one_thread=True), console.tick) as children:
                 todo = [stage for stage in stages if stage.name in needed]
                 run_stages(todo, lambda stage: _worker(config, root, stage), children, console, config.jobs, keep)
     finally:
@@ -86,9 +76,7 @@ def _prepare(config: StudyConfig) -> tuple[Path, list[Stage], list[Cell]]:
     if min(config.jobs, config.steps, config.baseline_seed, *config.seeds, len(config.seeds)) < 1:
         raise ConfigError("jobs, steps and all seeds must be at least 1, and there must be a seed")
     run = Path(config.output).expanduser().resolve()
-    policy = resolve_policy(config.policy).expanduser().resolve()
-    if not policy.exists():
-        raise CheckpointError(f"checkpoint {policy} does not exist")
+    policy = find_policy(config.policy)
     arms = chosen(config.arms)
     cells = [Cell(name, seed) for seed in config.seeds for name in arms]
     stages = study_stages(config, str(policy), [(cell, arms[cell.arm]) for cell in cells])
@@ -107,9 +95,8 @@ def _worker(config: StudyConfig, root: Path, stage: Stage) -> Sequence[str]:
 def _work(config: StudyConfig, root: Path, run: Path, stages: Sequence[Stage]) -> Path:
     """Run one stage; those before it stand, and are looked at again."""
     assert config.stage is not None
-    with Children(run / "logs") as children:
-        console = Console()
-        children.on_tick = console.tick
+    console = Console()
+    with Children(run / "logs", on_tick=console.tick) as children:
         runner = Runner(run, root, children, console, startup_timeout_s=config.startup_timeout_s)
         for stage in ancestors(stages, config.stage):
             runner.run(stage)

@@ -17,7 +17,7 @@ from typing import Any, Iterable, NamedTuple, Sequence
 
 from nemo_prm.config import StudyConfig
 from nemo_prm.data.embedded import split_path
-from nemo_prm.pipeline.stage import Server, Stage, critic, generation, reward
+from nemo_prm.pipeline.stage import Server, Stage, critic, evaluation, generation, reward
 from nemo_prm.study.arms import LABELS, PRMS, Arm
 
 CHECKPOINTS = 4  # of the baseline's run, evenly spaced; PSGPO, section 4.1
@@ -83,11 +83,6 @@ def _train(config: StudyConfig, name: str, policy: str, seed: int, steps: int) -
     }
 
 
-def _critic(name: str, checkpoint: str, value_init: str, seed: int) -> Server:
-    server = critic(name, checkpoint, value_init)
-    return Server(server.name, server.role, server.script, {**server.overrides, "model.seed": seed}, server.models)
-
-
 def _baseline(config: StudyConfig, policy: str) -> Iterable[Stage]:
     """The baseline's checkpoints: runs of one seed that end at evenly spaced steps, each the beginning of the next."""
     for number in range(1, CHECKPOINTS):
@@ -104,7 +99,7 @@ def _baseline(config: StudyConfig, policy: str) -> Iterable[Stage]:
             },
             outputs=(f"{{run}}/{name}/policy.nemo",),
             files=(policy, str(split_path("train"))),
-            servers=(_critic(name, policy, "none", config.baseline_seed),),
+            servers=(critic(name, policy, "none", {"model.seed": config.baseline_seed}),),
         )
 
 
@@ -167,12 +162,11 @@ def _cell(config: StudyConfig, policy: str, cell: Cell, arm: Arm) -> Iterable[St
     servers: list[Server] = []
     if arm.critic:
         overrides["critic.port"] = "{critic}"
-        servers.append(_critic(name, policy if arm.value_init == "none" else prm, arm.value_init, cell.seed))
+        checkpoint = policy if arm.value_init == "none" else prm
+        servers.append(critic(name, checkpoint, arm.value_init, {"model.seed": cell.seed}))
     if arm.dense_reward:
         overrides["reward.port"] = "{reward}"
-        server = reward(name, prm)
-        rules = {f"rules.{key}": value for key, value in arm.rules.items()}
-        servers.append(Server(server.name, server.role, server.script, {**server.overrides, **rules}, server.models))
+        servers.append(reward(name, prm, {f"rules.{key}": value for key, value in arm.rules.items()}))
     yield Stage(
         name,
         f"train the policy: {arm.title}, seed {cell.seed}",
@@ -183,22 +177,13 @@ def _cell(config: StudyConfig, policy: str, cell: Cell, arm: Arm) -> Iterable[St
         files=(policy, str(split_path("train"))),
         servers=tuple(servers),
     )
-    yield Stage(
-        cell.evaluation,
-        f"Pass@1 on held-out problems: {arm.title}, seed {cell.seed}",
-        "evaluate",
-        {
-            "problems": "embedded",
-            "split": "test",
-            "output": f"{{run}}/{cell.evaluation}",
-            "checkpoint": name,
-            "limit": config.evaluate_problems,
-            "samples": config.evaluate_samples,
-            "sandbox.minimum_level": config.minimum_level,
-            "generator.url": "http://127.0.0.1:{generation}",
-        },
-        outputs=(f"{{run}}/{cell.evaluation}/results.json",),
-        after=(name,),
-        files=(str(split_path("test")),),
-        servers=(generation(name, f"{{run}}/{name}/policy.nemo"),),
-    )
+    sizes = {
+        "problems": "embedded",
+        "split": "test",
+        "limit": config.evaluate_problems,
+        "samples": config.evaluate_samples,
+        "sandbox.minimum_level": config.minimum_level,
+    }
+    server = generation(name, f"{{run}}/{name}/policy.nemo")
+    title = f"{arm.title}, seed {cell.seed}"
+    yield evaluation(name, title, sizes, server, files=(str(split_path("test")),), after=(name,))

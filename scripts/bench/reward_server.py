@@ -41,14 +41,9 @@ import numpy as np
 from nemo_prm.config import RewardClientConfig
 from nemo_prm.processes import Children, free_ports
 from nemo_prm.serving.model_client import ModelClient
-from nemo_prm.serving.wire import PRM, ModelSpec, TensorSpec
+from nemo_prm.serving.wire import GENERAL_REWARD, PRM, ModelSpec
 
 ROOT = Path(__file__).resolve().parents[2]
-STOCK = ModelSpec(
-    "reward_model",
-    inputs=(TensorSpec("tokens", np.int64, (-1,)), TensorSpec("sequence_lengths", np.int64, (-1,))),
-    outputs=(TensorSpec("rewards", np.float32),),
-)
 CLIENTS = (1, 8, 64)
 SEQUENCES = 512
 MICRO_BATCH = 32
@@ -136,7 +131,7 @@ def stock(checkpoint: Path, port: int) -> None:
     RewardModelServer(
         infer_fn=loaded.model.infer,
         tokenize_func=None,
-        model_name=STOCK.name,
+        model_name=GENERAL_REWARD.name,
         port=port,
         inference_micro_batch_size=MICRO_BATCH,
         model_forward_micro_batch_size=cfg.model.forward_micro_batch_size,
@@ -275,7 +270,7 @@ def main() -> None:
             ours = [f"checkpoint={folder / 'prm.nemo'}", f"server.port={ours_port}"]
             servers = [
                 (PRM, ours_port, [sys.executable, str(ROOT / "scripts" / "serve_reward.py"), *ours]),
-                (STOCK, stock_port, child("stock", folder / "prm.nemo", stock_port)),
+                (GENERAL_REWARD, stock_port, child("stock", folder / "prm.nemo", stock_port)),
             ]
             for spec, port, command in servers:
                 process = children.start(spec.name, command)
@@ -312,7 +307,11 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|---|")
     table = {}
     for clients in CLIENTS:
-        ours_, stock_, limit = median(PRM, clients), median(STOCK, clients), statistics.median(limits[clients])
+        ours_, stock_, limit = (
+            median(PRM, clients),
+            median(GENERAL_REWARD, clients),
+            statistics.median(limits[clients]),
+        )
         print(
             f"| {clients} | {ours_.per_second:.0f} | {ours_.p50_ms:.1f}, {ours_.p99_ms:.1f} | {stock_.per_second:.0f} "
             f"| {stock_.p50_ms:.1f}, {stock_.p99_ms:.1f} | {limit:.0f} | {ours_.per_second / stock_.per_second:.2f} x "

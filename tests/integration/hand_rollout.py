@@ -12,7 +12,6 @@
 """The parts of `test_hand_rollout.py` that need a process of their own, with NeMo and its patches.
 
     python hand_rollout.py craft FOLDER             policy.nemo, prm.nemo and critic.nemo with known outputs
-    python hand_rollout.py stock FOLDER PORT        NeMo-Aligner's own reward server with prm.nemo
     python hand_rollout.py modes FOLDER PRM CRITIC GENERAL RUN  the rollouts of one PPO step of every kind of response,
                                                     without training; prints the data
     python hand_rollout.py train FOLDER PRM CRITIC RUN  three PPO steps against the servers on these ports, to the
@@ -30,6 +29,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -112,43 +112,65 @@ def craft(folder: Path) -> None:
         scorer.save_to(str(folder / f"{name}.nemo"))
 
 
-# of `modes`: response, whether it ends with EOS, the problem it answers
-RESPONSES = [
-    ("x=1\nprint(2)\n#c", True, 0),
-    ("print(1)\n", True, 0),
-    ("", True, 0),
-    ("print(1)", True, 0),
-    ("#c\n", True, 0),
-    ("x=1\n", False, 0),
-    ("x=1\n\nprint(1)\n", True, 0),
-    ("x=1", True, 1),
-    ("x=1\nx=1\n", True, 0),  # the judge is lost
+class Response(NamedTuple):
+    """What the policy "samples": a text, whether it ends with EOS, and the problem that it answers."""
+
+    text: str
+    ends: bool = True
+    problem_index: int = 0
+
+
+FAILED, PASSED = Response("x=1\nprint(2)\n#c"), Response("print(1)\n")
+RESPONSES = [  # of `modes`
+    FAILED,
+    PASSED,
+    Response(""),
+    Response("print(1)"),
+    Response("#c\n"),
+    Response("x=1\n", ends=False),
+    Response("x=1\n\nprint(1)\n"),
+    Response("x=1", problem_index=1),
+    Response("x=1\nx=1\n"),  # the judge is lost
 ]
 
 
-def stock(folder: Path, port: str) -> None:
-    compat.apply()
-    from nemo_aligner.algorithms.reward_server import RewardModelServer
-    from nemo_aligner.models.nlp.gpt.megatron_gpt_regression_reward_model import MegatronGPTRegressionRewardModel
+def rollout_batch(tokenizer, responses: list[Response], lengths: list[int]) -> dict:
+    """What the actor's `infer` returns, once the responses have as many tokens as they should."""
+    import torch
 
-    from nemo_prm.megatron import host
-    from nemo_prm.serving.triton import use_python_library
+    eos, prompt = tokenizer.eos_id, tokenizer.text_to_ids("#c\n")  # two tokens
+    rows = [tokenizer.text_to_ids(response.text) + [eos] * response.ends for response in responses]
+    assert [len(row) for row in rows] == lengths, rows
+    return {
+        "response_tokens": torch.tensor([prompt + row + [eos] * (max(lengths) - len(row)) for row in rows]),
+        "response_lengths": torch.tensor([len(prompt) + len(row) for row in rows]),
+        "prompt_lengths": torch.tensor([len(prompt)] * len(rows)),
+        "is_end": torch.tensor([response.ends for response in responses]),
+        "problem_index": torch.tensor([response.problem_index for response in responses]),
+    }
 
-    use_python_library()
-    cfg = config("serve_reward", f"checkpoint={folder / 'prm.nemo'}", "model.output_sequence=false")
-    loaded = host.load(cfg, "rm", MegatronGPTRegressionRewardModel)
-    host.initialise(loaded, cfg)
-    loaded.model.freeze()
-    loaded.model.prepare_for_inference()
-    RewardModelServer(
-        infer_fn=loaded.model.infer,
-        tokenize_func=None,
-        model_name="reward_model",
-        port=int(port),
-        inference_micro_batch_size=4,
-        model_forward_micro_batch_size=4,
-        strip_sequence_length_to_multiple=1,
-    ).run_server()
+
+def run_ppo(module, actor, trainer, wrap_verifier, folder: Path, prm_port: str, critic_port: str, *overrides: str):
+    """`train_ppo` with an actor, a trainer and a verifier of the test's, and advantages to compute by hand."""
+    open_verifier = module.open_verifier
+    module.ProblemActor, module.DensePPOTrainer = actor, trainer
+    module.open_verifier = lambda config: wrap_verifier(open_verifier(config))
+    fixed = [
+        f"policy={folder / 'policy.nemo'}",
+        f"reward.port={prm_port}",
+        f"critic.port={critic_port}",
+        "trainer.ppo.normalize_advantages=false",
+        "trainer.ppo.gae_lambda=0.95",
+        "model.micro_batch_size=1",
+        "model.ppo.length_params.max_length=6",
+    ]
+    module.train_ppo(config("train_ppo", *fixed, *overrides))
+
+
+def rollouts(count: int) -> list[str]:
+    """Overrides of a step with so many rollouts in one batch."""
+    sizes = ("num_rollout_samples", "rollout_micro_batch_size", "forward_micro_batch_size")
+    return [f"model.global_batch_size={count}", *(f"model.ppo.{size}={count}" for size in sizes)]
 
 
 def modes(folder: Path, prm_port: str, critic_port: str, general_port: str, run: str) -> None:
@@ -160,17 +182,7 @@ def modes(folder: Path, prm_port: str, critic_port: str, general_port: str, run:
 
     class FixedActor(module.ProblemActor):
         def infer(self, inference_batch: dict) -> dict:
-            eos, ids = self.tokenizer.eos_id, self.tokenizer.text_to_ids
-            prompt = ids("#c\n")  # two tokens
-            rows = [ids(text) + [eos] * ends for text, ends, _ in RESPONSES]
-            assert [len(row) for row in rows] == [6, 3, 1, 2, 3, 2, 5, 2, 5], rows
-            return {
-                "response_tokens": torch.tensor([prompt + row + [eos] * (6 - len(row)) for row in rows]),
-                "response_lengths": torch.tensor([len(prompt) + len(row) for row in rows]),
-                "prompt_lengths": torch.tensor([len(prompt)] * len(rows)),
-                "is_end": torch.tensor([ends for _, ends, _ in RESPONSES]),
-                "problem_index": torch.tensor([index for *_, index in RESPONSES]),
-            }
+            return rollout_batch(self.tokenizer, RESPONSES, [6, 3, 1, 2, 3, 2, 5, 2, 5])
 
     class FailingVerifier:
         def __init__(self, verifier) -> None:
@@ -202,28 +214,20 @@ def modes(folder: Path, prm_port: str, critic_port: str, general_port: str, run:
             rewards, _ = moved.infer_rm_critic(rollouts).result()
             return rewards.nan_to_num(-9).tolist()
 
-    open_verifier = module.open_verifier
-    module.ProblemActor, module.DensePPOTrainer = FixedActor, RecordingTrainer
-    module.open_verifier = lambda config: FailingVerifier(open_verifier(config))
-    cfg = config(
-        "train_ppo",
-        f"policy={folder / 'policy.nemo'}",
+    run_ppo(
+        module,
+        FixedActor,
+        RecordingTrainer,
+        FailingVerifier,
+        folder,
+        prm_port,
+        critic_port,
         f"problems={folder / 'mixed.jsonl'}",
         f"output={folder / run}",
-        f"reward.port={prm_port}",
-        f"critic.port={critic_port}",
         f"general_reward.port={general_port}",
-        "trainer.ppo.normalize_advantages=false",
-        "trainer.ppo.gae_lambda=0.95",
-        f"model.ppo.num_rollout_samples={len(RESPONSES)}",
-        f"model.ppo.rollout_micro_batch_size={len(RESPONSES)}",
-        f"model.ppo.forward_micro_batch_size={len(RESPONSES)}",
-        "model.micro_batch_size=1",
-        f"model.global_batch_size={len(RESPONSES)}",
-        "model.ppo.length_params.max_length=6",
         "sandbox.minimum_level=rlimits",
+        *rollouts(len(RESPONSES)),
     )
-    module.train_ppo(cfg)
 
 
 def train(folder: Path, prm_port: str, critic_port: str, run: str) -> None:
@@ -239,17 +243,7 @@ def train(folder: Path, prm_port: str, critic_port: str, run: str) -> None:
         """The policy "samples" the two responses of the test; everything else is the real actor."""
 
         def infer(self, inference_batch: dict) -> dict:
-            eos, ids = self.tokenizer.eos_id, self.tokenizer.text_to_ids
-            prompt = inference_batch["text"][0, : inference_batch["length"][0]].tolist()
-            responses = [ids("x=1\nprint(2)\n#c") + [eos], ids("print(1)\n") + [eos]]
-            assert [len(response) for response in responses] == [6, 3], responses
-            return {
-                "response_tokens": torch.tensor([prompt + row + [eos] * (6 - len(row)) for row in responses]),
-                "response_lengths": torch.tensor([len(prompt) + len(row) for row in responses]),
-                "prompt_lengths": torch.tensor([len(prompt)] * 2),
-                "is_end": torch.tensor([True, True]),
-                "problem_index": torch.tensor([0, 0]),
-            }
+            return rollout_batch(self.tokenizer, [FAILED, PASSED], [6, 3])
 
     class FailingVerifier:
         """The real verifier, whose judge is lost in the second and third step."""
@@ -296,30 +290,22 @@ def train(folder: Path, prm_port: str, critic_port: str, run: str) -> None:
             print("RECORDED " + json.dumps(recorded), flush=True)
             return data, metrics, timing
 
-    open_verifier = module.open_verifier
-    module.ProblemActor, module.DensePPOTrainer = FixedActor, RecordingTrainer
-    module.open_verifier = lambda config: FailingVerifier(open_verifier(config))
-    cfg = config(
-        "train_ppo",
-        f"policy={folder / 'policy.nemo'}",
+    run_ppo(
+        module,
+        FixedActor,
+        RecordingTrainer,
+        FailingVerifier,
+        folder,
+        prm_port,
+        critic_port,
         f"problems={folder / 'problems.jsonl'}",
         f"output={folder / run}",
         f"rules={folder / 'rules.yaml'}",
-        f"reward.port={prm_port}",
-        f"critic.port={critic_port}",
         "trainer.ppo.max_steps=3",
         "trainer.ppo.save_interval=3",
-        "trainer.ppo.normalize_advantages=false",
-        "trainer.ppo.gae_lambda=0.95",
-        "model.ppo.num_rollout_samples=2",
-        "model.ppo.rollout_micro_batch_size=2",
-        "model.ppo.forward_micro_batch_size=2",
-        "model.micro_batch_size=1",
-        "model.global_batch_size=2",
-        "model.ppo.length_params.max_length=6",
+        *rollouts(2),
     )
-    module.train_ppo(cfg)
 
 
 if __name__ == "__main__":
-    {"craft": craft, "stock": stock, "modes": modes, "train": train}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])
+    {"craft": craft, "modes": modes, "train": train}[sys.argv[1]](Path(sys.argv[2]), *sys.argv[3:])

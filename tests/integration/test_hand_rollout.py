@@ -49,6 +49,7 @@ from nemo_prm.serving.wire import PRM
 pytest.importorskip("torch", reason="the heavy stack is not installed: pip install -c constraints.txt .[nemo]")
 
 DRIVER = Path(__file__).with_name("hand_rollout.py")
+STOCK_SERVER = DRIVER.parents[2] / "scripts/bench/reward_server.py"
 # the first response token is at position 2 (two prompt tokens), so its action is column 1
 FAILED_ADVANTAGES = [-0.0213682, -0.0224928, -0.0938521, -0.0987917, -0.1741667, -0.1833333]
 PASSED_ADVANTAGES = [0.83125, 0.875, 0.9]
@@ -92,7 +93,8 @@ def ports(hand_rollout_models: Path) -> Iterator[tuple[int, int, int]]:
         ]
         [general] = free_ports(1)
         children = stack.enter_context(Children(hand_rollout_models, {"PYTHONPATH": str(DRIVER.parents[2])}))
-        stock = children.start("stock", [sys.executable, str(DRIVER), "stock", str(hand_rollout_models), str(general)])
+        arguments = ["--child", "stock", str(hand_rollout_models / "prm.nemo"), str(general)]
+        stock = children.start("stock", [sys.executable, str(STOCK_SERVER), *arguments])
         servers = [stack.enter_context(future.result()) for future in starting]
         children.wait_ready(stock, general, ["/v2/models/reward_model/ready"], timeout_s=120)
         yield servers[0].port, servers[1].port, general
