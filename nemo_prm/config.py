@@ -163,7 +163,10 @@ class LabelConfig:
     steps: str = "lines"  # (p) lines, blocks, functions, thoughts
     soft_labels: bool = False
     first_wave: int = 2  # completions drawn at first for a prefix; each further wave is twice as large, up to K
-    search: str = "cost_aware"  # which prefix is asked about next; halve: the middle one, as the paper has it
+    think: bool = False  # ask for numbered thoughts before the program
+    # Which prefix is asked about next: cost_aware; halve, the middle one, as the paper has it; every: all of them,
+    # with all K, and labels are mean pass rates; auto: every for thoughts, else cost_aware.
+    search: str = "auto"
     sequential_epsilon: float = 0.0  # give a prefix up when a pass among its K is less likely than this; 0: never
     audit_share: float = 0.0  # of the failed responses: every prefix is asked about with all K, to count violations
     searches_in_flight: int = 256  # responses worked on at a time
@@ -194,6 +197,8 @@ class SelectDataConfig:
     labels: list[str] = MISSING  # type: ignore[assignment]  # label stores, or manifests of merge_labels
     output: str = MISSING  # directory: train.jsonl, validation.jsonl, summary.json, manifests/<strategy>.json
     strategy: str = "revised_only"  # (p) full, remove_hard, medium_only, revised_only
+    inputs: str = "lines"  # what the PRM will read: lines; of thoughts code_prm, no_feedback, plan
+    per_thought: int = 1  # programs derived from a thought that become rows
     validation_share: float = 0.1  # of the problems
     # Sets whose problems must not be in the labels: problem files, "humaneval", "embedded:<split>".
     exclude_problems: list[str] = field(default_factory=lambda: ["embedded:test"])
@@ -207,6 +212,7 @@ class EvaluateConfig:
     output: str = MISSING  # directory: samples.jsonl, results.json
     checkpoint: str = "policy"
     limit: Optional[int] = None
+    think: bool = False  # ask for numbered thoughts before the program
     samples: int = 10  # n (p)
     k: list[int] = field(default_factory=lambda: [1])
     seed: int = 1234
@@ -221,12 +227,16 @@ class SearchConfig:
     split: str = "test"
     output: str = MISSING  # directory: answers.jsonl (with traces; a rerun goes on), results.json
     limit: Optional[int] = None
-    strategy: str = "best_of_n"  # single, best_of_n, beam
+    strategy: str = "best_of_n"  # single, best_of_n, beam, gvr
     budget: int = 16  # completions per problem
     by: str = "both"  # what decides between candidates: prm, public (tests), both
     aggregate: str = "min"  # of a response's line scores: last, min, mean, product
-    width: int = 2  # of beam: prefixes that are kept after a round
+    think: bool = False  # ask for numbered thoughts before the program
+    inputs: str = "lines"  # what the PRM reads, as it was trained: lines; of thoughts code_prm, no_feedback, plan
+    width: int = 2  # of beam: prefixes that are kept after a round; of gvr: responses drawn in a round
     lines: int = 2  # of beam: by how many lines a prefix grows in a round
+    threshold: float = 0.0  # of gvr: a thought is refined where its score is below; 2 p - 1 for a pass rate p
+    rounds: int = 4  # of gvr: refinements before it begins anew
     searches_in_flight: int = 64
     seed: int = 1234
     sampling: SamplingConfig = field(default_factory=lambda: SamplingConfig(temperature=0.8, top_p=0.95))

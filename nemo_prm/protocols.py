@@ -84,8 +84,8 @@ class Verifier(Protocol):
         """
         ...
 
-    def submit(self, problem: Problem, program: str) -> Future[Verdict]:
-        """Begin to judge `program` by hidden tests; cancelling the future drops or ends the work."""
+    def submit(self, problem: Problem, program: str, tests: Sequence[TestCase] | None = None) -> Future[Verdict]:
+        """Begin to judge `program`, as `verify` does; cancelling the future drops or ends the work."""
         ...
 
     def verify_many(self, jobs: Sequence[tuple[Problem, str]]) -> list[Verdict]:

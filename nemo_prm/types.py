@@ -183,6 +183,21 @@ class Probe:
 
 
 @dataclass(frozen=True)
+class Derivation:
+    """A program that the policy derived from the first `num_steps` steps of a response, and what came of it.
+
+    `completion` goes on from these steps; it is empty for the response's own program. `pass_rate` is the share of the
+    problem's tests that it passed. `feedback` is that of the public tests, or, where the problem has none, what may be
+    told of the hidden ones (`nemo_prm.data.feedback`).
+    """
+
+    num_steps: int
+    completion: str
+    pass_rate: float
+    feedback: str
+
+
+@dataclass(frozen=True)
 class Cost:
     """What a label cost: completions generated, their tokens, programs executed, wall seconds."""
 
@@ -196,7 +211,9 @@ class Cost:
 class LabelRow:
     """One labelled response; `labels[i]` in [-1, 1] belongs to `steps[i]` (hard labels: +1, -1, 0 for neutral).
 
-    `audit` holds every search point with all K completions, for the share of responses that are audited. `version`,
+    `audit` holds every search point with all K completions, for the share of responses that are audited. Where every
+    step was asked about (Monte Carlo), `derivations` holds all programs, and a label is 2 p - 1 for the mean p of its
+    step's pass rates (CodePRM, 2025.findings-acl.428). `version`,
     of nemo_prm, and `settings_sha256`, of the settings of the job, say how to make the row again; the store fills them
     in, and they are empty in rows of older versions.
 
@@ -220,5 +237,6 @@ class LabelRow:
     verdict: Verdict | None = None
     finish_reason: FinishReason = "stop"
     audit: tuple[Probe, ...] = ()
+    derivations: tuple[Derivation, ...] = ()
     version: str = ""
     settings_sha256: str = ""

@@ -23,11 +23,14 @@ from nemo_prm.entry import script
 @script(EvaluateConfig)
 def main(config: EvaluateConfig) -> None:
     from nemo_prm.data.problems import load_problems
+    from nemo_prm.data.thoughts import with_thoughts
     from nemo_prm.evaluation.evaluate import Sample, evaluate
     from nemo_prm.serving.generators import open_generator
     from nemo_prm.serving.verifier_client import open_verifier
 
     problems = load_problems(config.problems, config.split, config.limit)
+    if config.think:
+        problems = [with_thoughts(problem) for problem in problems]
     output = Path(config.output)
     output.mkdir(parents=True, exist_ok=True)
     samples, results = output / "samples.jsonl", output / "results.json"

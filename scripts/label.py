@@ -26,8 +26,10 @@ def main(config: LabelConfig) -> None:
 
     from nemo_prm.data.jsonl import write_json
     from nemo_prm.data.problems import load_problems, load_responses
+    from nemo_prm.data.thoughts import with_thoughts
     from nemo_prm.errors import GeneratorError
     from nemo_prm.labeling.cache import Cache
+    from nemo_prm.labeling.labeler import resolve
     from nemo_prm.labeling.run import restrict, run_labeling
     from nemo_prm.labeling.shards import parse_shard, shard_of, shard_path
     from nemo_prm.labeling.store import LabelStore, label_settings, summary_path
@@ -35,7 +37,10 @@ def main(config: LabelConfig) -> None:
     from nemo_prm.serving.generators import open_generator
     from nemo_prm.serving.verifier_client import open_verifier
 
+    config = resolve(config)
     problems = load_problems(config.problems, config.split)
+    if config.think:
+        problems = [with_thoughts(problem) for problem in problems]
     responses = None if config.responses is None else load_responses(config.responses)
     settings = label_settings(config, problems)
     problems, responses = restrict(problems, responses, config.limit)

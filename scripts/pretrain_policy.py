@@ -12,13 +12,13 @@
 
 from omegaconf import DictConfig
 
-from nemo_prm.data.embedded import policy_path
+from nemo_prm.data.embedded import policy_path, thinking_policy_path
 from nemo_prm.entry import script
 
 
 @script()
 def main(cfg: DictConfig) -> None:
-    cfg.output = cfg.output or str(policy_path())
+    cfg.output = cfg.output or str(thinking_policy_path() if cfg.texts.thoughts else policy_path())
     from nemo_prm.megatron import compat
 
     compat.apply()

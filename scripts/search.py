@@ -37,6 +37,8 @@ def main(config: SearchConfig) -> None:
         scorer = None
         if needs_prm(config.strategy, run.options):
             scorer = stack.enter_context(RewardClient(config.reward))
+            if config.inputs != "lines":
+                scorer.require_all_lines()
         run.answer(generator, verifier, scorer)
         results = run.judge(verifier)
     print(run.as_table(results))

@@ -27,12 +27,15 @@ def main(config: SelectDataConfig) -> None:
     from nemo_prm.data.rows import check_distinct, label_row_to_json
     from nemo_prm.data.selection import (
         STRATEGIES,
+        Split,
         refuse_problems,
         select,
         selection_manifest,
         split_by_problem,
         summarize,
     )
+    from nemo_prm.data.thoughts import check_inputs, prm_rows
+    from nemo_prm.errors import DataError
 
     stores = [(path, read_labels(path)) for path in config.labels]
     check_distinct(stores)
@@ -41,10 +44,19 @@ def main(config: SelectDataConfig) -> None:
         refuse_problems(rows, load_problems(source), source)
     selected = select(rows, config.strategy)
     split = split_by_problem(selected, config.validation_share, config.seed)
+    inputs = check_inputs(config.inputs)
+    made = Split(*([row for each in part for row in prm_rows(each, inputs, config.per_thought)] for part in split))
+    if not made.train:
+        raise DataError(f"inputs={inputs} needs rows of thoughts (label steps=thoughts think=true), found none")
     output = Path(config.output)
     (output / "manifests").mkdir(parents=True, exist_ok=True)
-    summary = {"strategy": config.strategy, "labels": list(config.labels), "available": summarize(rows)}
-    for name, part in split._asdict().items():
+    summary = {
+        "strategy": config.strategy,
+        "inputs": inputs,
+        "labels": list(config.labels),
+        "available": summarize(rows),
+    }
+    for name, part in made._asdict().items():
         write_jsonl(output / f"{name}.jsonl", map(label_row_to_json, part))
         summary[name] = summarize(part)
     write_json(output / "summary.json", summary)
@@ -55,6 +67,7 @@ def main(config: SelectDataConfig) -> None:
     print(
         f"{output}: {config.strategy} selects {len(selected)} of {len(rows)} responses, "
         f"{len(split.train)} to train on and {len(split.validation)} to validate"
+        + (f", {len(made.train)} and {len(made.validation)} inputs {inputs}" if inputs != "lines" else "")
     )
 
 

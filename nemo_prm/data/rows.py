@@ -12,7 +12,8 @@
 """Label rows as lines of a label store.
 
 A line is an object with "schema": 1 and the fields of `LabelRow`, in which `steps` are [start, end, kind], `probes`
-[num_steps, num_completions, num_passed], `cost` and `verdict` objects, and a number that was not measured is null.
+[num_steps, num_completions, num_passed], `derivations` [num_steps, completion, pass_rate, feedback], `cost` and
+`verdict` objects, and a number that was not measured is null.
 """
 
 from __future__ import annotations
@@ -24,7 +25,19 @@ from nemo_prm.data.fields import Fields
 from nemo_prm.data.jsonl import PathLike, read_jsonl
 from nemo_prm.errors import DataError
 from nemo_prm.metrics import finite_or_null
-from nemo_prm.types import Cost, FinishReason, LabelRow, Level, Probe, ResponseClass, Status, Step, StepKind, Verdict
+from nemo_prm.types import (
+    Cost,
+    Derivation,
+    FinishReason,
+    LabelRow,
+    Level,
+    Probe,
+    ResponseClass,
+    Status,
+    Step,
+    StepKind,
+    Verdict,
+)
 
 SCHEMA = 1
 
@@ -47,6 +60,7 @@ def label_row_to_json(row: LabelRow) -> dict[str, Any]:
         "labels": [int(label) if label == int(label) else label for label in row.labels],
         "probes": [[probe.num_steps, probe.num_completions, probe.num_passed] for probe in row.probes],
         "audit": [[probe.num_steps, probe.num_completions, probe.num_passed] for probe in row.audit],
+        "derivations": [list(dataclasses.astuple(derivation)) for derivation in row.derivations],
         "cost": dataclasses.asdict(row.cost),
         "verdict": None if row.verdict is None else verdict_to_json(row.verdict),
     }
@@ -83,6 +97,7 @@ def label_row_from_json(value: Mapping[str, Any], where: str) -> LabelRow:
         response_class=cast(ResponseClass, row.choice("response_class", get_args(ResponseClass))),
         probes=tuple(Probe(*numbers) for numbers in _integers(row, "probes", 3)),
         audit=tuple(Probe(*numbers) for numbers in _integers(row, "audit", 3, [])),
+        derivations=_derivations(row, len(steps)),
         cost=Cost(
             cost.integer("completions"), cost.integer("tokens"), cost.integer("executions"), cost.number("seconds")
         ),
@@ -107,6 +122,23 @@ def _steps(row: Fields, length: int) -> tuple[Step, ...]:
             raise row.error("steps", f"must follow one another within the response, found {item!r}")
         steps.append(Step(start, end, cast(StepKind, item[2])))
     return tuple(steps)
+
+
+def _derivations(row: Fields, num_steps: int) -> tuple[Derivation, ...]:
+    found = []
+    for item in row.items("derivations", []):
+        if not (
+            isinstance(item, list)
+            and len(item) == 4
+            and type(item[0]) is int
+            and 1 <= item[0] <= num_steps
+            and type(item[1]) is type(item[3]) is str
+            and type(item[2]) in (int, float)
+            and 0 <= item[2] <= 1
+        ):
+            raise row.error("derivations", f"must hold [num_steps, completion, pass_rate, feedback], found {item!r}")
+        found.append(Derivation(item[0], item[1], float(item[2]), item[3]))
+    return tuple(found)
 
 
 def _integers(row: Fields, key: str, count: int, *default: list[list[int]]) -> list[list[int]]:

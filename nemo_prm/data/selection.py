@@ -18,6 +18,7 @@ from collections import Counter
 from typing import Any, Callable, Literal, Mapping, NamedTuple, Sequence
 
 from nemo_prm import __version__
+from nemo_prm.data.thoughts import with_thoughts
 from nemo_prm.errors import ConfigError, DataError
 from nemo_prm.types import LabelRow, Problem
 
@@ -80,7 +81,8 @@ def refuse_problems(rows: Sequence[LabelRow], problems: Sequence[Problem], sourc
         problems: kept for a test.
         source: names them in the message.
     """
-    prompts = {problem.prompt: problem.problem_id for problem in problems}
+    asked = [version for problem in problems for version in (problem, with_thoughts(problem))]
+    prompts = {problem.prompt: problem.problem_id for problem in asked}
     ids = set(prompts.values())
     for row in rows:
         if row.problem_id in ids or row.prompt in prompts:

@@ -16,10 +16,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Mapping, NamedTuple, Sequence, Union
 
 from nemo_prm.config import LabelConfig
+from nemo_prm.data.feedback import feedback
 from nemo_prm.data.splitters import splitter
 from nemo_prm.data.steps import is_neutral, make_program
 from nemo_prm.errors import ConfigError, RequestFailedError
@@ -27,13 +28,13 @@ from nemo_prm.labeling.batcher import Batcher
 from nemo_prm.labeling.oracle import Answer, Oracle, Rules, Spent, Wave
 from nemo_prm.labeling.priors import Outlook, Prior, Waves
 from nemo_prm.labeling.search import PrefixSearch, halve, hard_labels, soft_labels
-from nemo_prm.types import Cost, LabelRow, Probe, Problem, Response, ResponseClass, Step, Verdict
+from nemo_prm.types import Cost, Derivation, LabelRow, Probe, Problem, Response, ResponseClass, Step, Verdict
 
 GIVEN = "given"  # generator of rows that no generator had a part in
 QUARANTINED = "the policy failed on it (quarantined)"
 TOO_LONG = "the prompt fills the policy's context"
 UNKNOWN = "the sandbox failed (infra_error)"
-SEARCHES = ("cost_aware", "halve")
+SEARCHES = ("auto", "cost_aware", "halve", "every")
 
 Key = tuple[str, str]  # problem_id, response_id
 
@@ -105,6 +106,18 @@ def derive_seed(seed: int, purpose: str) -> int:
     return int.from_bytes(digest[:8], "big") >> 1
 
 
+def resolve(config: LabelConfig) -> LabelConfig:
+    """The config with what depends on other settings filled in.
+
+    `search` auto is every for thoughts, cost_aware otherwise; pass rates want all tests run.
+    """
+    if config.search == "auto":
+        config = replace(config, search="every" if config.steps == "thoughts" else "cost_aware")
+    if config.search == "every":
+        config = replace(config, sandbox=replace(config.sandbox, stop_at_first_failure=False))
+    return config
+
+
 def check_config(config: LabelConfig) -> None:
     """Refuse what cannot be.
 
@@ -121,6 +134,11 @@ def check_config(config: LabelConfig) -> None:
         raise ConfigError(f"search must be one of {', '.join(SEARCHES)}, found {config.search!r}.")
     if config.soft_labels and config.sequential_epsilon:
         raise ConfigError("soft_labels draws all completions; sequential_epsilon must be 0 with it.")
+    if config.search == "every" and (config.soft_labels or config.sequential_epsilon or config.audit_share):
+        raise ConfigError(
+            "search=every draws all completions of every step, and its labels are pass rates: leave out soft_labels, "
+            "sequential_epsilon and audit_share."
+        )
 
 
 class Labeler:
@@ -135,7 +153,7 @@ class Labeler:
         """
         Args:
             oracle: draws, runs, and answers questions.
-            config: checked.
+            config: resolved and checked.
             scorer: a process reward model: the scores, in [-1, 1], of the lines of a (prompt, response); they sharpen
                 the choice of questions.
         """
@@ -172,6 +190,8 @@ class Labeler:
         neutral = tuple(is_neutral(step.kind, self._config.neutral) for step in steps)
         points = tuple(i for i, skip in enumerate(neutral, start=1) if not skip)
         candidate = _Candidate(response, verdict, steps, neutral, points, spent)
+        if self._config.search == "every":
+            return await self._label_every(work, candidate)
         if verdict.passed:
             return self._row(work, candidate, "correct", len(steps), {}, [])
         outlook = Outlook(prior, len(points), self._waves, await self._score(work, candidate))
@@ -188,6 +208,47 @@ class Labeler:
                 outlook.follow(candidate.shared_points(candidate.prefix(probe) + answer.passing))
         audit = await self._audit(work, candidate) if self._is_audited(work) else []
         return self._row(work, candidate, "revised" if search.longest else "wrong", search.longest, probes, audit)
+
+    async def _label_every(self, work: Work, candidate: _Candidate) -> Outcome:
+        """Label each step by the mean pass rate of what the policy makes of it (Math-Shepherd, CodePRM).
+
+        The last step of a response that has ended is the whole of it, and is judged as it is.
+        """
+        whole = len(candidate.steps) if candidate.response.finish_reason == "stop" else 0
+        points = [point for point in candidate.points if point != whole]
+        rules = Rules(self._waves, self._waves.most, draw_all=True)
+        answers = dict(zip(points, await asyncio.gather(*(self._ask(work, candidate, i, rules) for i in points))))
+        results = {point: answer.results for point, answer in answers.items()}
+        if whole in candidate.points:
+            results[whole] = [("", candidate.verdict)]
+        labels = [0.0] * len(candidate.steps)
+        derivations: list[Derivation] = []
+        for point, found in results.items():
+            known = [(text, verdict) for text, verdict in found if verdict.status != "infra_error"]
+            if found and not known:
+                return Skipped(*work.key, UNKNOWN, f"on completions of its first {point} steps")
+            derived = await asyncio.gather(
+                *(self._derivation(work, candidate, point, text, verdict) for text, verdict in known)
+            )
+            rates = [derivation.pass_rate for derivation in derived]
+            labels[point - 1] = 2 * sum(rates) / len(rates) - 1 if rates else -1.0  # none: it fills the context
+            derivations += derived
+        passed = any(answer.passed for answer in answers.values())
+        response_class: ResponseClass = "correct" if candidate.verdict.passed else "revised" if passed else "wrong"
+        row = self._row(work, candidate, response_class, 0, answers, [])
+        return replace(row, labels=tuple(labels), derivations=tuple(derivations))
+
+    async def _derivation(
+        self, work: Work, candidate: _Candidate, num_steps: int, completion: str, verdict: Verdict
+    ) -> Derivation:
+        problem, public = work.problem, bool(work.problem.public_tests)
+        shown = verdict
+        if public:
+            program = make_program(problem, candidate.prefix(num_steps) + completion)
+            shown = await self._oracle.judge(problem, program, public=True)
+            candidate.spent.add(Spent(executions=1, seconds=shown.seconds))
+        rate = verdict.num_passed / verdict.num_tests if verdict.num_tests else float(verdict.passed)
+        return Derivation(num_steps, completion, rate, feedback(problem, shown, public))
 
     async def _sample(self, work: Work, spent: Spent) -> Response | None:
         """Draw the response; all of a problem are drawn in one call."""

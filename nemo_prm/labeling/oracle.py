@@ -76,6 +76,7 @@ class Answer:
     passed: int = 0
     passing: str | None = None
     unknown: int = 0
+    results: list[tuple[str, Verdict]] = field(default_factory=list)  # of all K, where all were drawn
     spent: Spent = field(default_factory=Spent)
 
     @property
@@ -168,13 +169,13 @@ class Oracle:
         """
         return await self._once(wave, lambda: self._draw(wave))
 
-    async def judge(self, problem: Problem, program: str) -> Verdict:
-        """Return the verdict on a program.
+    async def judge(self, problem: Problem, program: str, public: bool = False) -> Verdict:
+        """Return the verdict on a program, by the hidden tests or by the public ones.
 
         Raises:
             Stopped: see `stop`.
         """
-        return await self._once((problem.problem_id, program), lambda: self._judge(problem, program))
+        return await self._once((problem.problem_id, program, public), lambda: self._judge(problem, program, public))
 
     async def ask(self, problem: Problem, prefix: str, seed: int, rules: Rules) -> Answer:
         """Return whether a prefix of a response can be completed; a prefix that fills the context cannot.
@@ -204,6 +205,8 @@ class Oracle:
                 if program not in verdicts:
                     verdicts[program] = await self.judge(problem, program)
                     answer.spent.add(Spent(0, 0, 1, verdicts[program].seconds))
+                if rules.draw_all:
+                    answer.results.append((completion.text, verdicts[program]))
                 answer.passed += verdicts[program].passed
                 if verdicts[program].passed and answer.passing is None:
                     answer.passing = completion.text
@@ -251,15 +254,17 @@ class Oracle:
         seconds, name = (time.monotonic() - started) / max(len(drawn) * size, 1), self._generator.name
         return [[Drawn(c, seconds, name) for c in drawn[i]] if i in drawn else None for i in range(len(waves))]
 
-    async def _judge(self, problem: Problem, program: str) -> Verdict:
+    async def _judge(self, problem: Problem, program: str, public: bool) -> Verdict:
         if problem.problem_id not in self._problems:
             self._problems[problem.problem_id] = digest(problem_to_json(problem)).hex()
-        key = digest(self._problems[problem.problem_id], program, self._limits)
+        kind = ["public"] if public else []
+        key = digest(self._problems[problem.problem_id], program, self._limits, *kind)
         verdict = self._cache.verdict(key)
         if verdict is None:
             if self._stopped:
                 raise Stopped
-            verdict = await asyncio.wrap_future(self._verifier.submit(problem, program))
+            tests = problem.public_tests if public else None
+            verdict = await asyncio.wrap_future(self._verifier.submit(problem, program, tests))
             self._cache.add_verdict(key, verdict)
             self.paid.add(Spent(0, 0, 1, verdict.seconds))
         return verdict

@@ -21,7 +21,7 @@ from nemo_prm.config import GeneratorConfig, LabelConfig
 from nemo_prm.errors import GeneratorError
 from nemo_prm.labeling.batcher import Batcher, Stopped
 from nemo_prm.labeling.cache import Cache
-from nemo_prm.labeling.labeler import GIVEN, QUARANTINED, Key, Labeler, Outcome, Skipped, Work, check_config
+from nemo_prm.labeling.labeler import GIVEN, QUARANTINED, Key, Labeler, Outcome, Skipped, Work, check_config, resolve
 from nemo_prm.labeling.oracle import Oracle, Spent
 from nemo_prm.labeling.priors import Prior, Waves, learn
 from nemo_prm.protocols import Generator, StepScorer, Verifier
@@ -62,6 +62,7 @@ class Scheduler:
         Raises:
             ConfigError: a value that cannot be.
         """
+        config = resolve(config)
         check_config(config)
         self._generator, self._verifier, self._config, self._scorer = generator, verifier, config, scorer
         self._cache = Cache(None) if cache is None else cache
@@ -144,7 +145,7 @@ class _Job:
         self._labeler, self._work, self._on_outcome = labeler, work, on_outcome
         self._slots = asyncio.Semaphore(config.searches_in_flight)
         self._waves = Waves(config.first_wave, config.completions)
-        self._learns = config.search != "halve" or config.sequential_epsilon > 0
+        self._learns = config.search == "cost_aware" or config.sequential_epsilon > 0
         self._starts = epoch_starts(len(work))
         self._rows: list[dict[int, LabelRow]] = [{} for _ in self._starts]  # by epoch, by number of the response
         self._open = [after - start for start, after in zip(self._starts, [*self._starts[1:], len(work)])]

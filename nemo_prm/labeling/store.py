@@ -56,6 +56,8 @@ def label_settings(config: LabelConfig, problems: Sequence[Problem]) -> dict[str
         "memory_limit_mb": config.sandbox.memory_limit_mb,
         "total_time_limit_s": config.sandbox.total_time_limit_s,
     }
+    if config.think:
+        settings["think"] = True
     if config.responses is None:
         settings |= {
             "checkpoints": config.checkpoints or [config.checkpoint],

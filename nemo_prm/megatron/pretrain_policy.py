@@ -18,7 +18,7 @@ from __future__ import annotations
 import random
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Iterator, NamedTuple, Sequence
 
 import torch
 from nemo.collections.nlp.models.language_modeling.megatron_gpt_model import MegatronGPTModel
@@ -32,6 +32,7 @@ from omegaconf import DictConfig, open_dict
 
 from nemo_prm.data.embedded.chains import policy_texts
 from nemo_prm.data.embedded.tokenizer import train_tokenizer
+from nemo_prm.data.embedded.traces import thought_texts
 from nemo_prm.megatron import host
 
 BUCKET_BATCHES = 16  # this many batches are drawn together and sorted by length, so that a batch needs little padding
@@ -52,7 +53,7 @@ def pretrain_policy(cfg: DictConfig) -> Path:
     """
     trainer = resolve_and_create_trainer(cfg, "sft")
     exp_manager(trainer, cfg.exp_manager)
-    sample = islice(policy_texts(cfg.seed, cfg.texts.slip_scale), cfg.tokenizer_texts)
+    sample = islice(text_stream(cfg, cfg.seed, annotated_share=0.25), cfg.tokenizer_texts)
     tokenizer_path = Path(cfg.model.tokenizer.model)
     train_tokenizer((prompt + response for prompt, response in sample), tokenizer_path, cfg.vocab_size)
     model = GPTSFTModel(cfg.model, trainer)
@@ -90,9 +91,16 @@ def pretrain_policy(cfg: DictConfig) -> Path:
     return output
 
 
+def text_stream(cfg: DictConfig, seed: int, annotated_share: float) -> Iterator[tuple[str, str]]:
+    """Prompts and responses without end."""
+    if cfg.texts.thoughts:
+        return thought_texts(seed, cfg.texts.slip_scale)
+    return policy_texts(seed, cfg.texts.slip_scale, annotated_share)
+
+
 def draw_texts(cfg: DictConfig, tokenizer: Any, batch_size: int) -> list[PolicyText]:
     """Draw and tokenize all training texts, in the order of training."""
-    stream = policy_texts(cfg.seed, cfg.texts.slip_scale, cfg.texts.annotated_share)
+    stream = text_stream(cfg, cfg.seed, cfg.texts.annotated_share)
     rng = random.Random(cfg.seed)
     texts: list[PolicyText] = []
     for count in _bucket_sizes(cfg.trainer.sft.max_steps):

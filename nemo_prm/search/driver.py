@@ -17,32 +17,42 @@ from collections import defaultdict
 from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
+from nemo_prm.data.feedback import feedback
 from nemo_prm.data.steps import make_program
+from nemo_prm.data.thoughts import PRMInput, refine_hint, scored_texts
 from nemo_prm.errors import ConfigError, DataError
 from nemo_prm.labeling.oracle import generate_fitting
 from nemo_prm.protocols import Generator, StepScorer, Verifier
-from nemo_prm.search.moves import Draw, Move, PublicProblem, Run, Score, Search, Strategy
+from nemo_prm.search.moves import Assess, Assessment, Draw, Move, PublicProblem, Run, Score, Search, Strategy
 from nemo_prm.types import Problem, SamplingParams, Verdict
 
 
 class Tools(NamedTuple):
-    """What searches may use; `scorer` is None where no PRM is served."""
+    """What searches may use; `scorer` is None where no PRM is served, and reads `inputs`."""
 
     generator: Generator
     verifier: Verifier
     scorer: StepScorer | None
     params: SamplingParams
     seed: int
+    inputs: PRMInput = "lines"
 
 
 @dataclass
 class Candidate:
-    """A response that was drawn, and what became known of it."""
+    """A response that was drawn, and what became known of it.
+
+    `scores` are those of its lines or thoughts, `public_tests` is the verdict's status. `refines` is the number, among
+    the candidates, of the response that it was to better, `kept` the thoughts that it has from there.
+    """
 
     response: str
     num_tokens: int
     scores: list[float] | None = None
-    public_tests: str | None = None  # the verdict's status
+    public_tests: str | None = None
+    feedback: str | None = None
+    refines: int | None = None
+    kept: int | None = None
 
 
 @dataclass
@@ -57,9 +67,26 @@ class Answer:
 
 
 def public_view(problem: Problem) -> Problem:
-    """The problem as a search may know it: its tests are the public ones, and keys of the file that we do not know,
-    among which may be solutions, are gone."""
-    return replace(problem, tests=problem.public_tests, public_tests=(), extra={})
+    """The problem as a search may know it: without hidden tests, and without keys of the file that we do not know,
+    among which may be solutions."""
+    return replace(problem, tests=(), extra={})
+
+
+class _PublicTests:
+    """The only part of a search that holds whole problems, as verifier servers know them; it runs public tests."""
+
+    def __init__(self, problems: Sequence[Problem], verifier: Verifier) -> None:
+        self._problems = {problem.problem_id: problem for problem in problems}
+        self._verifier = verifier
+
+    def run(self, jobs: Sequence[tuple[str, str]]) -> list[Verdict]:
+        """Verdicts on (problem_id, response)."""
+        asked = [(self._problems[name], response) for name, response in jobs]
+        futures = [
+            self._verifier.submit(problem, make_program(problem, response), problem.public_tests)
+            for problem, response in asked
+        ]
+        return [future.result() for future in futures]
 
 
 class _Running:
@@ -68,7 +95,7 @@ class _Running:
     def __init__(self, problem: Problem, search: Search) -> None:
         self.problem, self.search = problem, search
         self.answer = Answer(problem.problem_id)
-        self.drawn: dict[str, int] = defaultdict(int)  # completions by prefix
+        self.drawn: dict[str, int] = defaultdict(int)  # completions by what was continued
         self.known: dict[tuple[str, str], Any] = {}  # results of Score and Run by response
         self.move: Move | None = None
         self.advance(None)
@@ -106,17 +133,22 @@ def run_searches(
     waiting = iter(problems)
     running: list[_Running] = []
     answers: dict[str, Answer] = {}
+    public = _PublicTests(problems, tools.verifier)
     while True:
         while len(running) < at_once and (problem := next(waiting, None)) is not None:
             view = public_view(problem)
-            known = PublicProblem(view.problem_id, view.prompt, view.language, len(view.tests))
+            known = PublicProblem(view.problem_id, view.prompt, view.language, len(view.public_tests))
             running.append(_Running(view, strategy(known)))
         if not running:
             break
-        for kind, act in ((Draw, _draw), (Score, _score), (Run, _run)):
-            wanting = [each for each in running if isinstance(each.move, kind)]
-            if wanting:
-                act(wanting, tools, budget)
+        if wanting := [each for each in running if isinstance(each.move, Draw)]:
+            _draw(wanting, tools, budget)
+        if wanting := [each for each in running if isinstance(each.move, Score)]:
+            _score(wanting, tools)
+        if wanting := [each for each in running if isinstance(each.move, Run)]:
+            _run(wanting, public)
+        if wanting := [each for each in running if isinstance(each.move, Assess)]:
+            _assess(wanting, tools, public)
         for each in [each for each in running if each.move is None]:
             running.remove(each)
             answers[each.problem.problem_id] = each.answer
@@ -125,7 +157,7 @@ def run_searches(
 
 
 def _draw(wanting: Sequence[_Running], tools: Tools, budget: int) -> None:
-    groups: dict[tuple[int, int], list[tuple[_Running, str]]] = defaultdict(list)
+    groups: dict[tuple[int, int], list[tuple[_Running, str, str]]] = defaultdict(list)
     results: dict[int, dict[str, list[str]]] = {id(each): {} for each in wanting}
     for each in wanting:
         move = each.move
@@ -133,18 +165,22 @@ def _draw(wanting: Sequence[_Running], tools: Tools, budget: int) -> None:
         each.answer.completions += move.n * len(move.prefixes)
         if each.answer.completions > budget:
             raise DataError(f"a search drew {each.answer.completions} completions, and its budget is {budget}")
+        hint = _hint(each, move)
         for prefix in move.prefixes:
-            groups[move.n, each.drawn[prefix]].append((each, prefix))
-            each.drawn[prefix] += move.n
+            prompt = f"{each.problem.prompt}{hint}{prefix}"
+            groups[move.n, each.drawn[prompt]].append((each, prompt, prefix))
+            each.drawn[prompt] += move.n
     for (n, first), rows in groups.items():
-        prompts = [each.problem.prompt + prefix for each, prefix in rows]
-        drawn, _ = generate_fitting(tools.generator, prompts, n, tools.params, tools.seed, first)
-        for index, (each, prefix) in enumerate(rows):
+        drawn, _ = generate_fitting(
+            tools.generator, [prompt for _, prompt, _ in rows], n, tools.params, tools.seed, first
+        )
+        for index, (each, _, prefix) in enumerate(rows):
             completions = drawn.get(index, [])
             responses = [prefix + completion.text for completion in completions]
             each.answer.tokens += sum(completion.num_tokens for completion in completions)
             each.answer.candidates += [
-                Candidate(response, completion.num_tokens) for response, completion in zip(responses, completions)
+                replace(_origin(each), response=response, num_tokens=completion.num_tokens)
+                for response, completion in zip(responses, completions)
             ]
             results[id(each)][prefix] = responses
     for each in wanting:
@@ -153,26 +189,44 @@ def _draw(wanting: Sequence[_Running], tools: Tools, budget: int) -> None:
         each.advance([results[id(each)][prefix] for prefix in move.prefixes])
 
 
-def _score(wanting: Sequence[_Running], tools: Tools, budget: int) -> None:
-    if tools.scorer is None:
-        raise ConfigError("the strategy wants a PRM: start serve_reward, and set reward.url")
-    scorer = tools.scorer
+def _hint(each: _Running, move: Draw) -> str:
+    """What the policy is told of the response that it is to better."""
+    if move.refine is None:
+        return ""
+    response, thought = move.refine
+    found: Assessment = each.known["assess", response]
+    start = found.ends[thought - 1] if thought else 0
+    if move.prefixes != (response[:start],):
+        raise DataError("a refinement goes on from the thoughts before the one that it replaces")
+    return refine_hint(response[start : found.ends[thought]], found.feedback)
 
-    def ask(jobs: Sequence[tuple[Problem, str]]) -> list[list[float]]:
-        return scorer.score_steps([problem.prompt for problem, _ in jobs], [response for _, response in jobs])
+
+def _origin(each: _Running) -> Candidate:
+    """What is known of a candidate before it is drawn."""
+    move = each.move
+    assert isinstance(move, Draw)
+    if move.refine is None:
+        return Candidate("", 0)
+    refined = [candidate.response for candidate in each.answer.candidates].index(move.refine.response)
+    return Candidate("", 0, refines=refined, kept=move.refine.thought)
+
+
+def _score(wanting: Sequence[_Running], tools: Tools) -> None:
+    def ask(jobs: Sequence[tuple[_Running, str]]) -> list[list[float]]:
+        return _scores(tools, [(each.problem.prompt, response) for each, response in jobs])
 
     for each, scores in _answered(wanting, "score", ask):
         for candidate in each.answer.candidates:
             candidate.scores = scores.get(candidate.response, candidate.scores)
 
 
-def _run(wanting: Sequence[_Running], tools: Tools, budget: int) -> None:
+def _run(wanting: Sequence[_Running], public: _PublicTests) -> None:
     for each in wanting:
-        if not each.problem.tests:
+        if not each.problem.public_tests:
             raise ConfigError(f"problem {each.problem.problem_id!r} has no public tests: set by=prm")
 
-    def ask(jobs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
-        return tools.verifier.verify_many([(problem, make_program(problem, text)) for problem, text in jobs])
+    def ask(jobs: Sequence[tuple[_Running, str]]) -> list[Verdict]:
+        return public.run([(each.problem.problem_id, response) for each, response in jobs])
 
     for each, verdicts in _answered(wanting, "run", ask):
         for candidate in each.answer.candidates:
@@ -180,21 +234,55 @@ def _run(wanting: Sequence[_Running], tools: Tools, budget: int) -> None:
                 candidate.public_tests = verdicts[candidate.response].status
 
 
+def _assess(wanting: Sequence[_Running], tools: Tools, public: _PublicTests) -> None:
+    inputs = tools.inputs
+    if inputs == "lines":
+        raise ConfigError("the strategy wants scores of thoughts: set inputs to what the PRM was trained to read")
+
+    def ask(jobs: Sequence[tuple[_Running, str]]) -> list[Assessment]:
+        tested = [(each.problem.problem_id, response) for each, response in jobs if each.problem.public_tests]
+        verdicts = dict(zip(tested, public.run(tested)))
+        found = []
+        for each, response in jobs:
+            verdict = verdicts.get((each.problem.problem_id, response))
+            told = "" if verdict is None else feedback(each.problem, verdict, public=True)
+            found.append((verdict, told, *scored_texts(inputs, response, told, each.problem.language)))
+        texts = [(each.problem.prompt, text) for (each, _), (*_, row) in zip(jobs, found) for text in row]
+        scores = iter(_scores(tools, texts))
+        return [
+            Assessment(tuple(step.end for step in thoughts), tuple(next(scores)[-1] for _ in row), verdict, told)
+            for verdict, told, thoughts, row in found
+        ]
+
+    for each, assessments in _answered(wanting, "assess", ask):
+        for candidate in each.answer.candidates:
+            if assessment := assessments.get(candidate.response):
+                candidate.scores, candidate.feedback = list(assessment.scores), assessment.feedback
+                candidate.public_tests = assessment.verdict.status if assessment.verdict else None
+
+
+def _scores(tools: Tools, texts: Sequence[tuple[str, str]]) -> list[list[float]]:
+    """The PRM's scores of the lines of (prompt, response)."""
+    if tools.scorer is None:
+        raise ConfigError("the strategy wants a PRM: start serve_reward, and set reward.url")
+    return tools.scorer.score_steps([prompt for prompt, _ in texts], [response for _, response in texts])
+
+
 def _answered(
-    wanting: Sequence[_Running], what: str, ask: Callable[[Sequence[tuple[Problem, str]]], Sequence[Any]]
+    wanting: Sequence[_Running], what: str, ask: Callable[[Sequence[tuple[_Running, str]]], Sequence[Any]]
 ) -> Iterator[tuple[_Running, dict[str, Any]]]:
     """Ask about the responses that are not known yet, in one batch, and let the searches go on."""
     jobs: dict[tuple[int, str], tuple[_Running, str]] = {}
     for each in wanting:
-        assert isinstance(each.move, (Score, Run))
+        assert isinstance(each.move, (Score, Run, Assess))
         for response in each.move.responses:
             if (what, response) not in each.known:
                 jobs[id(each), response] = (each, response)
-    results = ask([(each.problem, response) for each, response in jobs.values()]) if jobs else []
+    results = ask(list(jobs.values())) if jobs else []
     for (each, response), result in zip(jobs.values(), results):
         each.known[what, response] = result
     for each in wanting:
-        assert isinstance(each.move, (Score, Run))
+        assert isinstance(each.move, (Score, Run, Assess))
         found = [each.known[what, response] for response in each.move.responses]
         yield each, dict(zip(each.move.responses, found))
         each.advance(found)

@@ -25,7 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Callable, Generator, NamedTuple, Union
 
-from nemo_prm.types import Language
+from nemo_prm.types import Language, Verdict
 
 
 class PublicProblem(NamedTuple):
@@ -37,15 +37,26 @@ class PublicProblem(NamedTuple):
     num_public_tests: int
 
 
+class Refinement(NamedTuple):
+    """Asks for another thought in place of `response`'s thought number `thought` (from 0)."""
+
+    response: str
+    thought: int
+
+
 @dataclass(frozen=True)
 class Draw:
     """Complete prefixes of a response, `n` times each; a prefix that is drawn from again goes on in its stream.
+
+    With `refine`, there is one prefix: the thoughts before the one to be replaced. The policy is shown that thought
+    and the feedback of its program, so the response must have been assessed.
 
     Result: for each prefix a list of whole responses; an empty one where the prefix fills the policy's context.
     """
 
     prefixes: tuple[str, ...]
     n: int
+    refine: Refinement | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +73,33 @@ class Run:
     responses: tuple[str, ...]
 
 
-Move = Union[Draw, Score, Run]
+@dataclass(frozen=True)
+class Assess:
+    """Run the public tests, and score every thought by the PRM, which may read what came of it.
+
+    Result: an `Assessment` per response.
+    """
+
+    responses: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Assessment:
+    """What is known of a response with thoughts.
+
+    Attributes:
+        ends: where each thought ends, in code points.
+        scores: raw, of each thought; of a response without thoughts, one, of the whole.
+        verdict: of the public tests; None where there are none.
+        feedback: of the public tests, in words; empty where there are none.
+    """
+
+    ends: tuple[int, ...]
+    scores: tuple[float, ...]
+    verdict: Verdict | None
+    feedback: str
+
+
+Move = Union[Draw, Score, Run, Assess]
 Search = Generator[Move, Any, str]  # returns the answer
 Strategy = Callable[[PublicProblem], Search]

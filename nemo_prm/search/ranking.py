@@ -17,7 +17,7 @@ import math
 from typing import Callable, Generator, Mapping, Sequence
 
 from nemo_prm.errors import ConfigError
-from nemo_prm.search.moves import Move, Run, Score
+from nemo_prm.search.moves import Assess, Assessment, Move, Run, Score
 from nemo_prm.types import Verdict
 
 Key = tuple[float, ...]
@@ -47,14 +47,21 @@ def check(by: str, aggregate: str) -> None:
         raise ConfigError(f"aggregate must be one of {', '.join(AGGREGATES)}, found {aggregate!r}")
 
 
-def rank(responses: Sequence[str], by: str, aggregate: str) -> Generator[Move, object, list[Key]]:
+def rank(
+    responses: Sequence[str], by: str, aggregate: str, thoughts: bool = False
+) -> Generator[Move, object, list[Key]]:
     """Ask for what is needed, and return a key per response: the best one is the largest; equal ones are alike.
 
     Args:
         responses: candidates.
         by: prm; public, the share of public tests that pass; or both, the share first, then the PRM.
-        aggregate: how a response's line scores become one number.
+        aggregate: how a response's scores become one number.
+        thoughts: whether the PRM scores thoughts, not lines.
     """
+    if thoughts and by != "public":
+        assessments = yield Assess(tuple(responses))
+        assert isinstance(assessments, list)
+        return [thought_key(assessment, by, aggregate) for assessment in assessments]
     keys: list[Key] = [() for _ in responses]
     if by in ("public", "both"):
         verdicts = yield Run(tuple(responses))
@@ -65,6 +72,15 @@ def rank(responses: Sequence[str], by: str, aggregate: str) -> Generator[Move, o
         assert isinstance(scores, list)
         keys = [(*key, AGGREGATES[aggregate](row) if row else -math.inf) for key, row in zip(keys, scores)]
     return keys
+
+
+def thought_key(assessment: Assessment, by: str, aggregate: str) -> Key:
+    """The key of a response whose thoughts are scored; see `rank`."""
+    worth = AGGREGATES[aggregate](assessment.scores)
+    if by == "prm":
+        return (worth,)
+    share = -1.0 if assessment.verdict is None else public_share(assessment.verdict)
+    return (share,) if by == "public" else (share, worth)
 
 
 def public_share(verdict: Verdict) -> float:

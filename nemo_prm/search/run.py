@@ -25,6 +25,7 @@ from tqdm import tqdm
 from nemo_prm.config import SearchConfig
 from nemo_prm.data.jsonl import read_json, write_json
 from nemo_prm.data.steps import make_program
+from nemo_prm.data.thoughts import check_inputs, with_thoughts
 from nemo_prm.errors import ConfigError
 from nemo_prm.evaluation.evaluate import estimates_as_json
 from nemo_prm.evaluation.pass_at_k import Counts, estimate
@@ -51,7 +52,18 @@ class SearchRun:
             ConfigError: no such strategy, order or aggregate; or `output` holds a job with other settings.
         """
         self.config, self.problems = config, problems
-        self.options = Options(config.budget, config.by, config.aggregate, config.width, config.lines)
+        self.options = Options(
+            config.budget,
+            config.by,
+            config.aggregate,
+            config.width,
+            config.lines,
+            check_inputs(config.inputs),
+            config.threshold,
+            config.rounds,
+        )
+        if config.think:
+            self.problems = problems = [with_thoughts(problem) for problem in problems]
         self.strategy = strategy(config.strategy, self.options)
         self.output = Path(config.output)
         self.output.mkdir(parents=True, exist_ok=True)
@@ -72,7 +84,9 @@ class SearchRun:
     def answer(self, generator: Generator, verifier: Verifier, scorer: StepScorer | None) -> None:
         """Search for the answers that are missing; see `run_searches` for what may go wrong."""
         missing = [problem for problem in self.problems if problem.problem_id not in self.answers]
-        tools = Tools(generator, verifier, scorer, self.config.sampling.as_params(), self.config.seed)
+        tools = Tools(
+            generator, verifier, scorer, self.config.sampling.as_params(), self.config.seed, self.options.inputs
+        )
         done = len(self.problems) - len(missing)
         with (
             tqdm(total=len(self.problems), initial=done, desc="search", unit="problem", file=sys.stderr) as progress,

@@ -16,9 +16,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Callable, Mapping
 
+from nemo_prm.data.thoughts import PRMInput, check_inputs
 from nemo_prm.errors import ConfigError
-from nemo_prm.search.moves import Draw, PublicProblem, Score, Search, Strategy
-from nemo_prm.search.ranking import Key, best, check, rank
+from nemo_prm.search.moves import Assess, Assessment, Draw, PublicProblem, Refinement, Score, Search, Strategy
+from nemo_prm.search.ranking import Key, best, check, rank, thought_key
 
 ROUNDS = 4  # of beam: a round draws the fourth part of the budget
 
@@ -31,8 +32,11 @@ class Options:
         budget: completions per problem.
         by: what decides between candidates: prm, public, both.
         aggregate: of a response's line scores: last, min, mean, product.
-        width: of beam: prefixes that are kept after a round.
+        width: of beam: prefixes that are kept after a round; of gvr: responses drawn in a round.
         lines: of beam: by how many lines a prefix grows in a round.
+        inputs: what the PRM reads; with lines it scores these, else thoughts.
+        threshold: of gvr: a thought is refined where its score is below.
+        rounds: of gvr: refinements before it begins anew.
     """
 
     budget: int = 16
@@ -40,10 +44,14 @@ class Options:
     aggregate: str = "min"
     width: int = 2
     lines: int = 2
+    inputs: PRMInput = "lines"
+    threshold: float = 0.0
+    rounds: int = 4
 
     def __post_init__(self) -> None:
         check(self.by, self.aggregate)
-        for name in ("budget", "width", "lines"):
+        check_inputs(self.inputs)
+        for name in ("budget", "width", "lines", "rounds"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} must be at least 1, found {getattr(self, name)}")
 
@@ -57,7 +65,7 @@ def single(problem: PublicProblem, options: Options) -> Search:
 def best_of_n(problem: PublicProblem, options: Options) -> Search:
     """The best of `budget` independent responses."""
     [candidates] = yield Draw(("",), options.budget)
-    keys = yield from rank(candidates, options.by, options.aggregate)
+    keys = yield from rank(candidates, options.by, options.aggregate, options.inputs != "lines")
     return best(candidates, keys)
 
 
@@ -101,10 +109,47 @@ def _grow(response: str, prefix: str, lines: int) -> str:
     return response[:end]
 
 
+def gvr(problem: PublicProblem, options: Options) -> Search:
+    """Generate-Verify-Refine (CodePRM, 2025.findings-acl.428): the thought that is doubted is written anew.
+
+    Responses are drawn, their programs are run on the public tests, and their thoughts scored. In the best response
+    the first thought whose score is below `threshold` is refined: the policy is shown it with the feedback, goes on
+    from the thoughts before it, and the best of these responses and the former one is next. After `rounds`
+    refinements, or where no thought is doubted and a public test still fails, it begins anew. It ends early with a
+    response that passes the public tests and whose thoughts all hold.
+    """
+    keys: dict[str, Key] = {}
+    left = options.budget
+    while left:
+        current, [drawn] = None, (yield Draw(("",), min(options.width, left)))
+        left -= min(options.width, left)
+        for number in range(options.rounds + 1):
+            if not drawn:
+                break  # it does not fit into the policy's context
+            responses = tuple(dict.fromkeys([*([current] if current else []), *drawn]))
+            assessments: dict[str, Assessment] = dict(zip(responses, (yield Assess(responses))))
+            keys |= {each: thought_key(found, options.by, options.aggregate) for each, found in assessments.items()}
+            current = best(responses, [keys[each] for each in responses])
+            found = assessments[current]
+            doubted = next((i for i in range(len(found.ends)) if found.scores[i] < options.threshold), None)
+            if doubted is None and (found.verdict is None or found.verdict.passed):
+                return current
+            if doubted is None or number == options.rounds or not left:
+                break
+            prefix = current[: found.ends[doubted - 1]] if doubted else ""
+            n = min(options.width, left)
+            left -= n
+            [drawn] = yield Draw((prefix,), n, Refinement(current, doubted))
+        if current is None:
+            break
+    return best(list(keys), list(keys.values()))
+
+
 STRATEGIES: Mapping[str, Callable[[PublicProblem, Options], Search]] = {
     "single": single,
     "best_of_n": best_of_n,
     "beam": beam,
+    "gvr": gvr,
 }
 
 
@@ -116,8 +161,12 @@ def strategy(name: str, options: Options) -> Strategy:
     """
     if name not in STRATEGIES:
         raise ConfigError(f"strategy must be one of {', '.join(STRATEGIES)}, found {name!r}")
+    if name == "beam" and options.inputs != "lines":
+        raise ConfigError("beam goes by scores of lines: set inputs=lines, or choose another strategy")
+    if name == "gvr" and options.inputs == "lines":
+        raise ConfigError("gvr goes by scores of thoughts: set inputs to what the PRM was trained to read")
     return lambda problem: STRATEGIES[name](problem, options)
 
 
 def needs_prm(name: str, options: Options) -> bool:
-    return name == "beam" or (name == "best_of_n" and options.by != "public")
+    return name in ("beam", "gvr") or (name == "best_of_n" and options.by != "public")

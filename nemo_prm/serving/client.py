@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from dataclasses import replace
 from typing import Any, NamedTuple, Sequence
@@ -23,7 +24,14 @@ from numpy.typing import ArrayLike, NDArray
 import nemo_prm
 from nemo_prm.config import GeneratorConfig, RewardClientConfig
 from nemo_prm.data.seeds import occurrence_seeds
-from nemo_prm.errors import GeneratorError, PromptTooLongError, RequestError, RequestFailedError, ServerError
+from nemo_prm.errors import (
+    ConfigError,
+    GeneratorError,
+    PromptTooLongError,
+    RequestError,
+    RequestFailedError,
+    ServerError,
+)
 from nemo_prm.serving.messages import GenerationRequest, decode_completions, encode_generation_request
 from nemo_prm.serving.model_client import ModelClient
 from nemo_prm.serving.wire import GENERATION, GENERATION_LOAD, PRM, TOO_LONG, Arrays, decode_text, encode_text
@@ -186,6 +194,19 @@ class RewardClient:
                     raise ServerError(f"{self._config.url} gave {len(found)} scores for {count} lines")
                 rows.append(found)
         return rows
+
+    def require_all_lines(self) -> None:
+        """Refuse a server that scores only lines inside a code fence: what is scored for a thought ends outside it.
+
+        Raises:
+            ConfigError: it does.
+            ServerError: it does not answer.
+        """
+        if json.loads(self._client.parameters().get("code_only", "false")):
+            raise ConfigError(
+                f"{self._config.url} scores only lines inside a code fence, and a thought's score is that of the last "
+                "line: start serve_reward with rules.code_only=false"
+            )
 
     def _infer(self, inputs: Arrays) -> dict[str, NDArray[Any]]:
         try:

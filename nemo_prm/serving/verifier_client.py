@@ -88,10 +88,7 @@ class VerifierClient:
             SandboxError: a server isolates programs less than `sandbox.minimum_level`.
             ServerError: no server answers.
         """
-        public = tests is not None and tuple(tests) != tuple(problem.tests)
-        if public and tests is not None and tuple(tests) != tuple(problem.public_tests):
-            raise ConfigError(f"{problem.problem_id}: servers judge by the problem's own tests, hidden or public")
-        return self._judge([Job(problem, program, public)])[0]
+        return self._judge([_job(problem, program, tests)])[0]
 
     def verify_many(self, jobs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
         """Judge several programs by hidden tests, on all hosts at once; verdicts in the order of `jobs`."""
@@ -103,11 +100,14 @@ class VerifierClient:
                 future.cancel()
             raise
 
-    def submit(self, problem: Problem, program: str) -> Future[Verdict]:
-        """Queue `program` to be judged by hidden tests; what waits together is sent together."""
-        future: Future[Verdict] = Future()
+    def submit(self, problem: Problem, program: str, tests: Sequence[TestCase] | None = None) -> Future[Verdict]:
+        """Queue `program` to be judged; what waits together is sent together.
+
+        Args and errors: those of `verify`; what a server refuses is raised by the future.
+        """
+        job, future = _job(problem, program, tests), Future[Verdict]()
         with self._lock:
-            self._waiting.append((Job(problem, program), future))
+            self._waiting.append((job, future))
         self._threads.submit(self._judge_waiting)
         return future
 
@@ -165,6 +165,13 @@ class VerifierClient:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _job(problem: Problem, program: str, tests: Sequence[TestCase] | None) -> Job:
+    public = tests is not None and tuple(tests) != tuple(problem.tests)
+    if public and tests is not None and tuple(tests) != tuple(problem.public_tests):
+        raise ConfigError(f"{problem.problem_id}: servers judge by the problem's own tests, hidden or public")
+    return Job(problem, program, public)
 
 
 def check_level(level: str, minimum: str, url: str) -> None:

@@ -19,22 +19,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from dataclasses import dataclass, replace
 from typing import Any, Mapping, NamedTuple, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
+from nemo_prm.data.feedback import feedback
 from nemo_prm.data.problems import problem_to_json
 from nemo_prm.data.rows import verdict_to_json
 from nemo_prm.data.steps import make_program
 from nemo_prm.errors import RequestError
 from nemo_prm.serving.wire import Arrays, decode_text, encode_text
 from nemo_prm.types import Problem, Verdict
-
-LONGEST_FEEDBACK = 1000  # characters
-ERROR_KIND = re.compile(r"(?:line \d+: )?(\w+)(?::|$)")  # "line 3: TypeError: ..."
 
 
 class Job(NamedTuple):
@@ -127,7 +124,7 @@ def encode_verdicts(
         "passed": np.array([[verdict.passed] for verdict in verdicts], dtype=np.bool_),
         "pass_rate": np.array(rates, dtype=np.float32).reshape(-1, 1),
         "verdict": encode_text([verdict.status for verdict in verdicts]),
-        "feedback": encode_text([feedback(job, verdict) for job, verdict in zip(jobs, verdicts)]),
+        "feedback": encode_text([feedback(job.problem, verdict, job.public) for job, verdict in zip(jobs, verdicts)]),
         "details": encode_text([_details(job, verdict) for job, verdict in zip(jobs, verdicts)]),
     }
 
@@ -143,30 +140,3 @@ def _details(job: Job, verdict: Verdict) -> str:
     if not (job.known or job.public):
         verdict = replace(verdict, expected=None, message="")
     return json.dumps(verdict_to_json(verdict))  # in ASCII: a program may have printed half a surrogate
-
-
-def feedback(job: Job, verdict: Verdict) -> str:
-    """Say what came of a program in words that may be shown to the model that wrote it.
-
-    Of a hidden test it tells the number, the kind of failure and the program's own error, never what was expected.
-    (An error text may repeat the inputs, which the program was given.) Where the test's code may have written the
-    message, only the kind of error is told. Of a public test it tells both sides.
-    """
-    if verdict.passed:
-        return f"Passed all {verdict.num_tests} tests." if verdict.num_tests > 1 else "Passed."
-    if verdict.status == "infra_error":
-        return "Not judged: the judge failed."
-    what = verdict.status.replace("_", " ")
-    message = verdict.message
-    if verdict.status != "compile_error" and verdict.failing_test is not None:
-        what = f"Test {verdict.failing_test + 1} of {verdict.num_tests}: {what}"
-        tests = job.problem.public_tests if job.public else job.problem.tests
-        if job.public and verdict.status == "wrong_answer" and verdict.expected is not None:
-            message = f"expected {verdict.expected}, got {verdict.actual}. {message}".strip()
-        elif not job.public and verdict.status == "wrong_answer":
-            message = ""
-        elif not job.public and tests[verdict.failing_test].kind == "code":
-            kind = ERROR_KIND.match(message)
-            message = kind[1] if kind else ""
-    text = f"{what[0].upper()}{what[1:]}{': ' if message else ''}{message}"
-    return text[:LONGEST_FEEDBACK].encode("utf-8", "replace").decode()

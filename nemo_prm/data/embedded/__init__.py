@@ -30,6 +30,12 @@ def policy_path() -> Path:
     return _HERE / "policy.nemo"
 
 
+def thinking_policy_path() -> Path:
+    """The embedded policy that writes thoughts before its program, a `.nemo` checkpoint."""
+    return _HERE / "thinking_policy.nemo"
+
+
 def resolve_policy(policy: str) -> Path:
-    """What a config means by `policy`: "embedded", or the path of a `.nemo` checkpoint."""
-    return policy_path() if policy == "embedded" else Path(policy)
+    """What a config means by `policy`: "embedded", "embedded:thinking", or the path of a `.nemo` checkpoint."""
+    named = {"embedded": policy_path(), "embedded:thinking": thinking_policy_path()}
+    return named.get(policy, Path(policy))

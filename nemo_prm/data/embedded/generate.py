@@ -117,7 +117,7 @@ def make_tests(chain: Chain, rng: random.Random) -> tuple[list[dict[str, Any]], 
 def make_problems(split: Split, count: int, seed: int) -> list[dict[str, Any]]:
     """Make `count` rows of the problem file, the levels of difficulty in turn; no prompt occurs twice.
 
-    The keys beyond the format's own are `solution`, `num_operations` and `operations` (their names).
+    The keys beyond the format's own are `solution`, `num_operations`, `operations` (their names) and `thoughts`.
     """
     rng = random.Random(f"embedded problems {split} {seed}")
     prompts = set()
@@ -148,6 +148,7 @@ def make_problems(split: Split, count: int, seed: int) -> list[dict[str, Any]]:
                 "solution": solution,
                 "num_operations": len(chain),
                 "operations": [link.operation.name for link in chain],
+                "thoughts": [f"to {link.task}, take {link.expression}" for link in chain],
             }
         )
     return rows

@@ -70,6 +70,7 @@ COLUMNS = {
     "actual: string, message: string, seconds: double, peak_mib: double, sandbox: string, level: string>",
     "finish_reason": "string",
     "audit": "list<item: struct<num_steps: int64, num_completions: int64, num_passed: int64>>",
+    "derivations": "list<item: struct<num_steps: int64, completion: string, pass_rate: double, feedback: string>>",
     "version": "string",
     "settings_sha256": "string",
 }

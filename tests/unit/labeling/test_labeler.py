@@ -33,7 +33,7 @@ from nemo_prm.labeling.scheduler import Scheduler
 from nemo_prm.labeling.search import monotonicity_violations
 from nemo_prm.protocols import Generator, Verifier
 from nemo_prm.sandbox.verifier import SandboxVerifier
-from nemo_prm.types import Completion, LabelRow, Problem, Response, TestCase, Verdict
+from nemo_prm.types import Completion, LabelRow, Problem, Response, SamplingParams, TestCase, Verdict
 
 
 @pytest.fixture(scope="module")
@@ -165,13 +165,58 @@ def test_prefixes_of_thoughts_end_before_the_code(verifier: SandboxVerifier) -> 
     text = "".join(thoughts) + "```python\ndef f(v):\n    return 3 * v\n```\n"
     thinker = Thinker()
     work = given({"p": problem}, [Response("p", "r", text)])
-    (row,) = run(thinker, verifier, work, config(steps="thoughts"))  # type: ignore[arg-type]
+    (row,) = run(thinker, verifier, work, config(steps="thoughts", search="halve"))  # type: ignore[arg-type]
     assert isinstance(row, LabelRow)
     assert [step.kind for step in row.steps] == ["thought", "thought", "thought", "code"]
     assert (row.labels, row.response_class) == ((1, -1, -1, -1), "revised")
     asked = {"Double it.\n" + "".join(thoughts[:count]) for count in (1, 2)}
     assert thinker.prompts - {"Double it.\n" + "".join(thoughts), "Double it.\n" + text} == asked
     assert label_row_from_json(label_row_to_json(row), "row") == row
+
+
+class Halves:
+    """Finishes thoughts with programs that pass both tests and one of them in turn; none after a wrong thought."""
+
+    name = "halves"
+
+    def generate(
+        self, prompts: Sequence[str], n: int, params: SamplingParams, seed: int, first: int = 0
+    ) -> list[list[Completion]]:
+        return [[self._finish(prompt, number) for number in range(first, first + n)] for prompt in prompts]
+
+    def _finish(self, prompt: str, number: int) -> Completion:
+        value = "1 / 0" if "wrong" in prompt else ("2 * v", "4")[number % 2]
+        return Completion(f"Thought 9: go.\n```python\ndef f(v):\n    return {value}\n```\n", 3, "stop")
+
+
+def test_every_thought_is_worth_the_mean_pass_rate_of_its_programs(verifier: SandboxVerifier) -> None:
+    hidden = (TestCase("call", args=(2,), expected=4), TestCase("call", args=(3,), expected=6))
+    problem = Problem("p", "Double it.\n", hidden, (TestCase("call", args=(5,), expected=10),), entry_point="f")
+    code = "```python\ndef f(v):\n    return {}\n```\n"
+    good = Response("p", "good", "Thought 1: read.\nThought 2: write.\n" + code.format("v + v"))
+    bad = Response("p", "bad", "Thought 1: read.\nThought 2: wrong.\n" + code.format("4"))
+    cut = Response("p", "cut", "Thought 1: read.\nThought 2: wri", finish_reason="length")
+    settings = config(steps="thoughts", completions=4)
+    rows = run(Halves(), verifier, given({"p": problem}, [good, bad, cut]), settings)  # type: ignore[arg-type]
+    assert all(isinstance(row, LabelRow) for row in rows)
+    first, second, third = [row for row in rows if isinstance(row, LabelRow)]
+    # two of four programs pass 2 of 2 tests, the others 1 of 2: p = 0.75, and the label is 2 p - 1
+    assert (first.labels, first.response_class) == ((0.5, 0.5, 1), "correct")
+    assert (second.labels, second.response_class) == ((0.5, -1, 0), "revised")  # its own program passes 1 of 2
+    assert (third.labels, third.response_class) == ((0.5, 0.5), "revised")  # cut off: its last thought is asked about
+    assert [(each.num_steps, each.pass_rate) for each in second.derivations] == [
+        *[(1, 1.0), (1, 0.5)] * 2, *[(2, 0.0)] * 4, (3, 0.5),
+    ]  # fmt: skip
+    told = {each.feedback for each in second.derivations}
+    assert told == {
+        "Passed.",
+        "Test 1 of 1: wrong answer: f(5): expected 10, got 4.",
+        "Test 1 of 1: runtime error: f(5): line 2: ZeroDivisionError: division by zero",
+    }
+    assert second.derivations[-1].completion == "" and second.generator == "halves"
+    assert second.cost.completions == 8
+    for row in (first, second, third):
+        assert label_row_from_json(label_row_to_json(row), "row") == row
 
 
 def test_early_stop_neither_generates_nor_executes_the_rest(verifier: SandboxVerifier) -> None:
@@ -488,7 +533,7 @@ def test_empty_and_fenced_responses(verifier: SandboxVerifier) -> None:
         ({"searches_in_flight": 0}, "searches_in_flight must be at least 1"),
         ({"audit_share": 1.5}, "audit_share must lie in"),
         ({"sequential_epsilon": -1.0}, "sequential_epsilon must lie in"),
-        ({"search": "thirds"}, "search must be one of cost_aware, halve"),
+        ({"search": "thirds"}, "search must be one of auto, cost_aware, halve, every"),
         ({"soft_labels": True, "sequential_epsilon": 0.1}, "sequential_epsilon must be 0"),
     ],
 )

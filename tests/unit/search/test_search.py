@@ -77,7 +77,7 @@ class Scores:
 
     def score_steps(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[float]]:
         self.asked += responses
-        return [[SCORES[line] for line in response.splitlines()] for response in responses]
+        return [[SCORES.get(line, 0.1) for line in response.splitlines()] for response in responses]
 
 
 @pytest.fixture(scope="module")
@@ -189,19 +189,27 @@ def test_no_search_sees_a_hidden_test(verifier: Any, name: str) -> None:
 
             return call if callable(function) else function
 
+    verified: list[Any] = []
+
+    class Judge:
+        def submit(self, *args: Any) -> Any:
+            verified.append(args)
+            return verifier.submit(*args)
+
     inner = tools(verifier)
-    used = inner._replace(
-        generator=Watched(inner.generator), verifier=Watched(inner.verifier), scorer=Watched(inner.scorer)
-    )
+    used = inner._replace(generator=Watched(inner.generator), verifier=Judge(), scorer=Watched(inner.scorer))
 
     def watched(known: PublicProblem) -> Search:
         seen.append(repr(known))
-        return strategy(name, Options(budget=4, by="both"))(known)
+        return strategy(name, Options(budget=4, by="both", inputs="code_prm" if name == "gvr" else "lines"))(known)
 
-    run_searches([problem()], watched, used, 4)
+    run_searches([problem()], watched, used._replace(inputs="code_prm"), 4)
     assert seen and not any(SECRET in each for each in seen)
+    judged = [args for args in verified if args]
+    assert (name == "single") is not bool(judged)
+    assert all(tests == problem().public_tests for _, _, tests in judged)  # what the sandbox is asked to run
     assert SECRET not in repr(public_view(problem()))
-    assert public_view(problem()).tests == problem().public_tests
+    assert public_view(problem()).tests == ()
 
 
 def test_what_is_missing_is_said(verifier: Any) -> None:
@@ -216,7 +224,7 @@ def test_what_is_missing_is_said(verifier: Any) -> None:
     bare = Problem("p", "Task\n", tests=problem().tests)
     with pytest.raises(ConfigError, match="problem 'p' has no public tests: set by=prm"):
         run_searches([bare], wants_tests, tools(verifier), 2)
-    with pytest.raises(ConfigError, match="strategy must be one of single, best_of_n, beam, found 'x'"):
+    with pytest.raises(ConfigError, match="strategy must be one of single, best_of_n, beam, gvr, found 'x'"):
         strategy("x", Options())
     for options, message in (
         ({"by": "luck"}, "by must be"),
@@ -263,6 +271,9 @@ def test_a_job_is_judged_by_hidden_tests_and_goes_on(tmp_path: Path, verifier: A
         "num_tokens": len(STREAM[3]),
         "scores": [0.9, 0.8, 0.7],
         "public_tests": "passed",
+        "feedback": None,
+        "refines": None,
+        "kept": None,
     }
     assert "pass@1 66.7 %" in run.as_table(results)
     with pytest.raises(ConfigError, match="holds a search with other settings"):

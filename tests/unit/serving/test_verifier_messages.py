@@ -19,6 +19,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from nemo_prm.data.feedback import feedback
 from nemo_prm.errors import ConfigError, RequestError, SandboxError
 from nemo_prm.serving.verifier_client import check_level
 from nemo_prm.serving.verifier_messages import (
@@ -28,7 +29,6 @@ from nemo_prm.serving.verifier_messages import (
     decode_verdicts,
     encode_jobs,
     encode_verdicts,
-    feedback,
     problem_digest,
 )
 from nemo_prm.serving.wire import VERIFIER, encode_text
@@ -123,7 +123,7 @@ def test_who_does_not_have_the_problem_learns_no_expected_value() -> None:
         (Job(CALLS, ""), Verdict("passed", 2, 2), "Passed all 2 tests."),
         (Job(CALLS, ""), WRONG, "Test 2 of 2: wrong answer"),
         (Job(CALLS, "", public=True), replace(WRONG, failing_test=0, num_tests=1, expected="0"),
-         "Test 1 of 1: wrong answer: expected 0, got 4."),
+         "Test 1 of 1: wrong answer: add(0, 0): expected 0, got 4."),
         (Job(CALLS, ""), replace(WRONG, status="runtime_error", message="line 2: KeyError: 'x'"),
          "Test 2 of 2: runtime error: line 2: KeyError: 'x'"),
         (Job(CALLS, ""), Verdict("compile_error", 2, 0, 0, message="line 1: SyntaxError: no"),
@@ -139,7 +139,7 @@ def test_who_does_not_have_the_problem_learns_no_expected_value() -> None:
     ],
 )  # fmt: skip
 def test_feedback(job: Job, verdict: Verdict, text: str) -> None:
-    assert feedback(job, verdict) == text
+    assert feedback(job.problem, verdict, job.public) == text
 
 
 def test_a_server_below_the_level_asked_for_is_refused() -> None:
