@@ -168,6 +168,7 @@ class LabelConfig:
     # with all K, and labels are mean pass rates; auto: every for thoughts, else cost_aware.
     search: str = "auto"
     sequential_epsilon: float = 0.0  # give a prefix up when a pass among its K is less likely than this; 0: never
+    keep_completions: bool = False  # in the rows: what was run for each prefix, and what came of it, for the report
     audit_share: float = 0.0  # of the failed responses: every prefix is asked about with all K, to count violations
     searches_in_flight: int = 256  # responses worked on at a time
     cache: Optional[str] = None  # completions and verdicts paid for; default: <output>.cache
@@ -222,6 +223,14 @@ class EvaluateConfig:
 
 
 @dataclass
+class EvaluatePRMConfig:
+    labels: list[str] = MISSING  # type: ignore[assignment]  # label stores, or manifests of merge_labels
+    output: str = MISSING  # directory: scores.jsonl, results.json
+    limit: Optional[int] = None  # only the first N responses
+    reward: RewardClientConfig = field(default_factory=RewardClientConfig)
+
+
+@dataclass
 class SearchConfig:
     problems: str = "embedded"
     split: str = "test"
@@ -249,10 +258,12 @@ class SearchConfig:
 class ReportConfig:
     labels: list[str] = MISSING  # type: ignore[assignment]  # label stores, or manifests of merge_labels
     output: str = MISSING  # one self-contained .html
-    limit: int = 12  # responses shown
+    limit: int = 5000  # labelled responses that can be looked at; the totals count all
+    prm: Optional[str] = None  # output of evaluate_prm: how well a PRM scores these lines
+    search: list[str] = field(default_factory=list)  # outputs of search: answers with their candidates
     summary: Optional[str] = None  # summary.json of a run, shown on top
     ppo: list[str] = field(default_factory=list)  # outputs of train_ppo, whose curves are drawn side by side
-    samples: int = 4  # responses of the last step of each
+    samples: int = 8  # responses of the last step of each
 
 
 @dataclass

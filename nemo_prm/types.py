@@ -187,8 +187,8 @@ class Derivation:
     """A program that the policy derived from the first `num_steps` steps of a response, and what came of it.
 
     `completion` goes on from these steps; it is empty for the response's own program. `pass_rate` is the share of the
-    problem's tests that it passed. `feedback` is that of the public tests, or, where the problem has none, what may be
-    told of the hidden ones (`nemo_prm.data.feedback`).
+    problem's tests that it passed, before the first failure where the sandbox stops there. `feedback` is that of the
+    public tests, or, where the problem has none, what may be told of the hidden ones (`nemo_prm.data.feedback`).
     """
 
     num_steps: int
@@ -213,7 +213,8 @@ class LabelRow:
 
     `audit` holds every search point with all K completions, for the share of responses that are audited. Where every
     step was asked about (Monte Carlo), `derivations` holds all programs, and a label is 2 p - 1 for the mean p of its
-    step's pass rates (CodePRM, 2025.findings-acl.428). `version`,
+    step's pass rates (CodePRM, 2025.findings-acl.428); else it holds what was run for each probe, if that was kept.
+    `version`,
     of nemo_prm, and `settings_sha256`, of the settings of the job, say how to make the row again; the store fills them
     in, and they are empty in rows of older versions.
 

@@ -25,11 +25,16 @@ def main(config: ReportConfig) -> None:
     from nemo_prm.data.manifest import read_labels
     from nemo_prm.evaluation.ppo_runs import read_run
     from nemo_prm.evaluation.report import render
+    from nemo_prm.evaluation.report_items import read_scores, read_search
 
     summary = read_json(config.summary) if config.summary is not None else None
     rows = [row for path in config.labels for row in read_labels(path)]
     runs = [read_run(Path(folder), config.samples) for folder in config.ppo]
-    page = render(rows, config.limit, summary, runs)
+    searches = [read_search(Path(folder), config.limit) for folder in config.search]
+    prm = scores = None
+    if config.prm is not None:
+        prm, scores = read_json(Path(config.prm) / "results.json"), read_scores(Path(config.prm))
+    page = render(rows, config.limit, summary, runs, searches, prm, scores)
     output = Path(config.output)
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(page, encoding="utf-8")

@@ -13,14 +13,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
-from nemo_prm.errors import ConfigError, DataError
+from nemo_prm.errors import DataError
 
 PREFIX = "train_rollouts/"
 CURVES = {  # what is drawn, and what it is called
@@ -40,8 +38,6 @@ CURVES = {  # what is drawn, and what it is called
     "probe_drift": "drift of the PRM",
     "unknown_outcomes": "unknown outcomes",
 }
-COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00")  # Okabe and Ito: for all eyes
-GREY = "#808080"  # legible on white and on black
 
 
 @dataclass(frozen=True)
@@ -92,49 +88,3 @@ def read_run(folder: Path, limit: int) -> PPORun:
     if written:
         samples = [json.loads(line) for line in written[-1].read_text(encoding="utf-8").splitlines()][:limit]
     return PPORun(folder.name, curves, samples)
-
-
-def draw_curves(runs: Sequence[PPORun]) -> str:
-    """A small plot of each curve that a run has, runs side by side; the data URL of an SVG, empty where there is none.
-
-    Raises:
-        ConfigError: matplotlib is not installed.
-    """
-    try:
-        import matplotlib
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ConfigError("Curves need matplotlib; install it with: pip install 'nemo-prm[report]'.") from error
-
-    names = [name for name in CURVES if any(run.curves.get(name) for run in runs)]
-    if not names:
-        return ""
-    settings = {
-        "svg.hashsalt": "report",  # the same file each time
-        "svg.fonttype": "none",
-        "text.color": GREY,
-        "axes.labelcolor": GREY,
-        "axes.edgecolor": GREY,
-        "xtick.color": GREY,
-        "ytick.color": GREY,
-        "font.size": 8,
-    }
-    with matplotlib.rc_context(settings):
-        rows = -(-len(names) // 3)
-        figure = Figure(figsize=(9, 1.9 * rows + 0.5), layout="constrained")
-        figure.patch.set_alpha(0)  # the page's colour shows through
-        all_axes = list(figure.subplots(rows, 3, squeeze=False).flat)
-        for axes, name in zip(all_axes, names):
-            for run, colour in zip(runs, COLOURS * len(runs)):
-                curve = run.curves.get(name, {})
-                axes.plot(list(curve), list(curve.values()), color=colour, label=run.name, marker=".", markersize=3)
-            axes.patch.set_alpha(0)
-            axes.set_title(CURVES[name], fontsize=9)
-        for axes in all_axes[len(names) :]:
-            axes.set_visible(False)
-        handles, labels = all_axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
-        content = io.BytesIO()
-        FigureCanvasSVG(figure).print_svg(content, metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(content.getvalue()).decode()

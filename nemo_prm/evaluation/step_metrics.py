@@ -115,6 +115,42 @@ def first_error(responses: Iterable[ScoredResponse]) -> FirstError:
     return FirstError(_mean(hits[True]), _mean(hits[False]))
 
 
+def first_error_matrix(responses: Iterable[ScoredResponse]) -> dict[str, dict[str, int]]:
+    """How many responses have a bad line or not, against where the first flagged line is.
+
+    Returns:
+        By truth, "bad line" or "all good": counts of "before it", "at it", "after it" and "nowhere"; a flag in a good
+        response is "before it".
+    """
+    counts = {
+        truth: dict.fromkeys(("before it", "at it", "after it", "nowhere"), 0) for truth in ("bad line", "all good")
+    }
+    for response in responses:
+        if not response.lines():
+            continue
+        truth, flagged = response.first_error(), response.first_flagged()
+        if flagged is None:
+            place = "nowhere"
+        elif truth is None or flagged < truth:
+            place = "before it"
+        else:
+            place = "at it" if flagged == truth else "after it"
+        counts["all good" if truth is None else "bad line"][place] += 1
+    return counts
+
+
+def roc_curve(scores: Sequence[float], good: Sequence[bool]) -> list[tuple[float, float]]:
+    """Shares of the bad and of the good lines that score at least a threshold, for each threshold, from (0, 0)."""
+    num_good = sum(good)
+    num_bad = len(good) - num_good
+    points, hits, order = [(0.0, 0.0)], [0, 0], sorted(range(len(scores)), key=lambda i: -scores[i])
+    for position, index in enumerate(order):
+        hits[good[index]] += 1
+        if position + 1 == len(order) or scores[order[position + 1]] != scores[index]:
+            points.append((hits[0] / max(num_bad, 1), hits[1] / max(num_good, 1)))
+    return points
+
+
 def calibration_bins(lines: Sequence[tuple[float, float]]) -> list[Bin]:
     """Score and label of lines, both mapped from [-1, 1] to chances, in `NUM_BINS` bins of equal width."""
     bins: list[list[tuple[float, float]]] = [[] for _ in range(NUM_BINS)]

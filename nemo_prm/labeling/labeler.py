@@ -207,7 +207,11 @@ class Labeler:
             if answer.passing is not None:
                 outlook.follow(candidate.shared_points(candidate.prefix(probe) + answer.passing))
         audit = await self._audit(work, candidate) if self._is_audited(work) else []
-        return self._row(work, candidate, "revised" if search.longest else "wrong", search.longest, probes, audit)
+        row = self._row(work, candidate, "revised" if search.longest else "wrong", search.longest, probes, audit)
+        if not self._config.keep_completions:
+            return row
+        results = [(probe, text, verdict) for probe, answer in probes.items() for text, verdict in answer.results]
+        return replace(row, derivations=tuple(_derivation(problem, *result) for result in results))
 
     async def _label_every(self, work: Work, candidate: _Candidate) -> Outcome:
         """Label each step by the mean pass rate of what the policy makes of it (Math-Shepherd, CodePRM).
@@ -228,7 +232,7 @@ class Labeler:
             if found and not known:
                 return Skipped(*work.key, UNKNOWN, f"on completions of its first {point} steps")
             derived = await asyncio.gather(
-                *(self._derivation(work, candidate, point, text, verdict) for text, verdict in known)
+                *(self._derive(work, candidate, point, text, verdict) for text, verdict in known)
             )
             rates = [derivation.pass_rate for derivation in derived]
             labels[point - 1] = 2 * sum(rates) / len(rates) - 1 if rates else -1.0  # none: it fills the context
@@ -238,17 +242,17 @@ class Labeler:
         row = self._row(work, candidate, response_class, 0, answers, [])
         return replace(row, labels=tuple(labels), derivations=tuple(derivations))
 
-    async def _derivation(
+    async def _derive(
         self, work: Work, candidate: _Candidate, num_steps: int, completion: str, verdict: Verdict
     ) -> Derivation:
-        problem, public = work.problem, bool(work.problem.public_tests)
-        shown = verdict
-        if public:
-            program = make_program(problem, candidate.prefix(num_steps) + completion)
-            shown = await self._oracle.judge(problem, program, public=True)
-            candidate.spent.add(Spent(executions=1, seconds=shown.seconds))
-        rate = verdict.num_passed / verdict.num_tests if verdict.num_tests else float(verdict.passed)
-        return Derivation(num_steps, completion, rate, feedback(problem, shown, public))
+        """A program with its pass rate, and the feedback of the public tests where there are some."""
+        problem, derivation = work.problem, _derivation(work.problem, num_steps, completion, verdict)
+        if not problem.public_tests:
+            return derivation
+        program = make_program(problem, candidate.prefix(num_steps) + completion)
+        shown = await self._oracle.judge(problem, program, public=True)
+        candidate.spent.add(Spent(executions=1, seconds=shown.seconds))
+        return replace(derivation, feedback=feedback(problem, shown, public=True))
 
     async def _sample(self, work: Work, spent: Spent) -> Response | None:
         """Draw the response; all of a problem are drawn in one call."""
@@ -324,3 +328,8 @@ class Labeler:
             verdict=candidate.verdict,
             finish_reason=response.finish_reason,
         )
+
+
+def _derivation(problem: Problem, num_steps: int, completion: str, verdict: Verdict) -> Derivation:
+    rate = verdict.num_passed / verdict.num_tests if verdict.num_tests else float(verdict.passed)
+    return Derivation(num_steps, completion, rate, feedback(problem, verdict))

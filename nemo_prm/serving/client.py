@@ -195,14 +195,23 @@ class RewardClient:
                 rows.append(found)
         return rows
 
+    @property
+    def code_only(self) -> bool:
+        """Whether the server scores only lines inside a code fence, where there is one.
+
+        Raises:
+            ServerError: it does not answer.
+        """
+        return bool(json.loads(self._client.parameters().get("code_only", "false")))
+
     def require_all_lines(self) -> None:
-        """Refuse a server that scores only lines inside a code fence: what is scored for a thought ends outside it.
+        """Refuse a server that scores only code: what is scored for a thought ends outside of it.
 
         Raises:
             ConfigError: it does.
             ServerError: it does not answer.
         """
-        if json.loads(self._client.parameters().get("code_only", "false")):
+        if self.code_only:
             raise ConfigError(
                 f"{self._config.url} scores only lines inside a code fence, and a thought's score is that of the last "
                 "line: start serve_reward with rules.code_only=false"

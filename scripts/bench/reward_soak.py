@@ -216,6 +216,7 @@ class Soak:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--rests", type=int, default=10, help="how often the memory is looked at")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -242,14 +243,14 @@ def main() -> None:
             soak = Soak(f"http://127.0.0.1:{port}", read_sequences(folder), expected, arguments.requests)
             threads = [threading.Thread(target=soak.work, args=(seed,)) for seed in range(arguments.clients)]
             started = time.monotonic()
-            memory: list[dict[str, float]] = []  # after each tenth of the requests
+            memory: list[dict[str, float]] = []  # after each part of the requests
             soak.go.set()
             for thread in threads:
                 thread.start()
             while any(thread.is_alive() for thread in threads):
                 time.sleep(0.2)
                 done_ = arguments.requests - soak.left
-                if done_ >= arguments.requests * (len(memory) + 1) / 10:
+                if done_ >= arguments.requests * (len(memory) + 1) / arguments.rests:
                     soak.go.clear()
                     time.sleep(REST_S)
                     memory.append(resident_mib(server.process.pid))

@@ -18,13 +18,16 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
 
+from nemo_prm.evaluation.ppo_runs import PPORun
 from nemo_prm.evaluation.report import render
-from nemo_prm.types import Cost, LabelRow, Probe, ResponseClass, Step, Verdict
+from nemo_prm.evaluation.report_items import SearchRunFiles
+from nemo_prm.types import Cost, Derivation, LabelRow, Probe, ResponseClass, Step, Verdict
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
@@ -138,6 +141,7 @@ def label_row(response_class: ResponseClass, number: int) -> LabelRow:
         labels=LABELS[response_class],
         response_class=response_class,
         probes=(Probe(3, 4, 1), Probe(4, 20, 0)) if response_class == "revised" else (),
+        derivations=(Derivation(3, "    return ys\n", 0.6, "Test 2 of 5: wrong answer"),),
         cost=Cost(24, 960, 24, 1.5),
         seed=1,
         generator="megatron",
@@ -156,6 +160,30 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
     chromium.close()
 
 
+THOUGHTS = "Thought 1: read\nThought 2: {}\n```python\nprint({})\n```\n"
+
+
+def ppo_run() -> PPORun:
+    lines = [
+        {"text": "x = 1\n", "score": 0.5, "reward": 0.0125, "advantage": -0.5},
+        {"text": "return x\n", "score": -0.25, "reward": -0.00625, "advantage": 0.25},
+    ]
+    sample = {"step": 3, "problem_id": "q", "prompt": "Add.", "outcome": 0.0, "ended": True, "num_tokens": 9}
+    return PPORun("rl", {"pass_rate": {0: 0.1, 1: 0.2}}, [{**sample, "lines": lines}])
+
+
+def search_run() -> SearchRunFiles:
+    right = THOUGHTS.format("right", 1)
+    candidates = [
+        {"response": THOUGHTS.format("wrong", 2), "scores": [0.5, -0.5], "feedback": "Test 1 of 1: wrong answer"},
+        {"response": right, "scores": [0.5, 0.9], "feedback": "Passed.", "refines": 0, "kept": 1},
+    ]
+    answer = {"problem_id": "s", "response": right, "candidates": candidates, "completions": 2, "tokens": 40}
+    found = {"pass@1": 1.0, "pass@1_ci": [1.0, 1.0]}
+    costs = {"completions_per_problem": 2.0, "tokens_per_problem": 40.0}
+    return SearchRunFiles("gvr", [answer], {"results": {"nemo_prm": found}, "verdicts": {"s": "passed"}, **costs})
+
+
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     classes: tuple[ResponseClass, ...] = ("revised", "correct", "wrong")
@@ -165,9 +193,31 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "pass_at_1": {"policy": 0.25, "rl": 0.5, "rl_prm": 0.75},
         "versions": {"megatron-core": "0.12.3", "torch": "2.13.0"},
     }
+    rows = [label_row(name, i) for i, name in enumerate(classes)]
+    scores = {(rows[0].problem_id, rows[0].response_id): [0.9, 0.0, 0.5, -0.5, 0.0, -0.75]}
     path = tmp_path_factory.mktemp("report") / "report.html"
-    path.write_text(render([label_row(name, i) for i, name in enumerate(classes)], summary=summary), encoding="utf-8")
+    path.write_text(
+        render(rows, summary=summary, runs=[ppo_run()], searches=[search_run()], scores=scores), encoding="utf-8"
+    )
     return path
+
+
+def marks(browser: Browser, where: str = "#detail > table.code") -> list[str]:
+    found = browser.evaluate(f"[...document.querySelectorAll('{where} tr.line .mark')].map(cell => cell.textContent)")
+    return list(found)
+
+
+def press(browser: Browser, key: str) -> None:
+    browser.evaluate(f"document.body.dispatchEvent(new KeyboardEvent('keydown', {{key: '{key}', bubbles: true}})), 0")
+
+
+def choose(browser: Browser, name: str, value: str) -> None:
+    """Choose an option as a person does: the value, then the event."""
+    event = "input" if name == "find" else "change"
+    browser.evaluate(
+        f"(e => {{ e.value = '{value}'; e.dispatchEvent(new Event('{event}', {{bubbles: true}})); return 0 }})"
+        f"(document.getElementById('{name}'))"
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -175,20 +225,79 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_shows_without_complaint(browser: Browser, page: Path, tmp_path: Path, width: int, scheme: str) -> None:
     """Set REPORT_SCREENSHOTS to a directory to look at what the browser drew."""
     browser.open(page, width, scheme)
-    assert browser.evaluate("document.querySelectorAll('.code tr.line').length") == 18
+    assert browser.evaluate("document.querySelectorAll('#list option').length") == 5
+    assert browser.evaluate("document.querySelectorAll('#detail > .code tr.line').length") == 6
     assert browser.evaluate("document.documentElement.scrollWidth") <= width  # nothing sticks out sideways
     shade = browser.evaluate("getComputedStyle(document.body).backgroundColor.match(/\\d+/g).map(Number)[0]")
     assert (shade > 200) == (scheme == "light")  # the style was admitted by its hash
-    assert browser.evaluate("document.querySelectorAll('script, img').length") == 0
+    assert browser.evaluate("document.querySelectorAll('img').length") == 1  # the curves; no image of a response
     browser.screenshot(Path(os.environ.get("REPORT_SCREENSHOTS", tmp_path)) / f"{scheme}-{width}.png")
     assert browser.complaints() == []
-    assert browser.requests() == [page.as_uri()]
+    assert [url for url in browser.requests() if not url.startswith("data:")] == [page.as_uri()]
 
 
-def test_the_three_labels_differ_without_colour(browser: Browser, page: Path) -> None:
+def test_measures_differ_without_colour_and_are_switched(browser: Browser, page: Path) -> None:
     browser.open(page, 1200, "light")
-    marks = browser.evaluate("[...document.querySelectorAll('#r1 .code tr.line .mark')].map(cell => cell.textContent)")
-    assert marks == ["+", "0", "+", "−", "0", "−"]
+    assert marks(browser) == ["+", "0", "+", "−", "0", "−"]
+    press(browser, "2")
+    assert marks(browser) == ["+0.900", "0", "+0.500", "−0.500", "0", "−0.750"]
+    assert browser.evaluate("document.querySelector('#measures input:checked').value") == "score"
+    press(browser, "4")  # there are no advantages: nothing happens
+    assert browser.evaluate("document.querySelector('#measures input:checked').value") == "score"
+    choose(browser, "source", "PPO rl")
+    assert marks(browser) == ["+0.500", "−0.250"]
+    for key, expected in (("3", ["+0.013", "−0.006"]), ("4", ["−0.500", "+0.250"])):
+        press(browser, key)
+        assert marks(browser) == expected
+    assert browser.complaints() == []
+
+
+def test_responses_are_filtered_found_and_walked_through(browser: Browser, page: Path) -> None:
+    browser.open(page, 1200, "light")
+    title = "document.querySelector('#detail h3 span').textContent"
+    assert browser.evaluate(title) == "problem-0, problem-0/policy/0"
+    press(browser, "j")
+    assert browser.evaluate(title) == "problem-1, problem-1/policy/1"
+    press(browser, "k")
+    choose(browser, "group", "wrong")
+    assert browser.evaluate("document.getElementById('count').textContent") == "1 of 5 responses"
+    assert browser.evaluate(title) == "problem-2, problem-2/policy/2"
+    choose(browser, "group", "")
+    choose(browser, "find", "thought 2: right")
+    assert browser.evaluate(title) == "s"
+    choose(browser, "find", "no such text")
+    assert browser.evaluate("document.getElementById('detail').textContent") == "No response fits."
+    press(browser, "j")
+    assert browser.complaints() == []
+
+
+def test_probes_and_refinements_open(browser: Browser, page: Path) -> None:
+    browser.open(page, 1200, "light")
+    browser.evaluate("document.querySelector('.probes summary').click(), 0")
+    shown = browser.evaluate("document.querySelector('.probes details[open]').innerText")
+    assert shown.startswith("up to line 3: 1 of 4 completions passed, completable")
+    assert "60 % of the tests. Test 2 of 5: wrong answer" in shown and "return ys" in shown
+    choose(browser, "source", "search gvr")
+    browser.evaluate("document.querySelector('details.chosen summary').click(), 0")
+    assert "refines number 1 after 1 thoughts: Passed." in browser.evaluate(
+        "document.querySelector('details.chosen summary').innerText"
+    )
+    assert marks(browser, "details.chosen .pair > div:first-child") == ["+0.500", "−0.500", "", "", ""]
+    assert marks(browser, "details.chosen .pair > div:last-child") == ["+0.500", "+0.900", "", "", ""]
+    assert browser.complaints() == []
+
+
+def test_five_thousand_responses(browser: Browser, tmp_path: Path) -> None:
+    big = tmp_path / "big.html"
+    big.write_text(render([label_row("revised", i) for i in range(5000)]), encoding="utf-8")
+    started = time.monotonic()
+    browser.open(big, 1200, "light")
+    assert browser.evaluate("document.querySelectorAll('#list option').length") == 5000
+    seconds = time.monotonic() - started
+    print(f"5,000 responses, {big.stat().st_size / 1e6:.1f} MB: shown in {seconds:.2f} s")
+    choose(browser, "find", "problem-4999")
+    assert browser.evaluate("document.getElementById('count').textContent") == "1 of 5000 responses"
+    assert browser.complaints() == []
 
 
 def test_the_policy_stops_what_escaping_would_miss(browser: Browser, page: Path, tmp_path: Path) -> None:

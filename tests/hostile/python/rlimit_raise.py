@@ -13,6 +13,7 @@
 # tries: to lift its own limits, then those of others, then to use what it gained
 # kind: call
 # verdict: wrong_answer, memory_limit, runtime_error
+# time: 3
 
 import os
 import resource

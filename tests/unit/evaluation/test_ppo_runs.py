@@ -22,8 +22,10 @@ from typing import Any
 import pytest
 
 from nemo_prm.errors import DataError
-from nemo_prm.evaluation.ppo_runs import draw_curves, read_run
+from nemo_prm.evaluation.plots import draw_curves
+from nemo_prm.evaluation.ppo_runs import read_run
 from nemo_prm.evaluation.report import render
+from nemo_prm.evaluation.report_items import ppo_items
 
 pytest.importorskip("matplotlib", reason="the report's requirements are not installed")
 pytest.importorskip("jinja2", reason="the report's requirements are not installed")
@@ -81,7 +83,12 @@ def test_the_report_draws_the_curves_and_shows_the_lines(tmp_path: Path) -> None
     assert draw_curves(runs) == draw_curves(runs)
     page = render([], runs=runs)
     assert 'src="data:image/svg+xml;base64,' in page and "img-src data:" in page
-    assert page.count("<details>") == 2
-    assert "rl, step 1: p&lt;1&gt;, failed, 3 tokens, cut off" in page
-    assert "+0.500</td>" in page and "-0.250</td>" in page and "x = 1 # &lt;b&gt;" in page
-    assert "PPO" not in render([])
+    [first, second] = ppo_items(runs)
+    assert (first["source"], second["source"]) == ("PPO rl", "PPO rl_prm")
+    assert (first["id"], first["group"], first["notes"][1]) == (
+        "step 1, p<1>",
+        "failed",
+        ["Length", "3 tokens, cut off"],
+    )
+    assert first["lines"] == [["x = 1 # <b>", None, 0.5, 0.125, -0.25]]
+    assert "Curves of the PPO runs" not in render([])
