@@ -1,0 +1,242 @@
+#!/usr/bin/env python3
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""CodePRM and Generate-Verify-Refine on the embedded problems: python scripts/bench/code_prm.py
+
+With the policy that thinks: labels thoughts, trains three PRMs on the same labels (with feedback, without, and on the
+plan alone), chooses gvr's threshold on the validation problems, and answers the test problems by every method at equal
+budgets. A rerun goes on. Writes code_prm.json of the output folder, and the tables that docs/benchmarks.md has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple, Sequence
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from nemo_prm.data.jsonl import read_json, write_json
+from nemo_prm.pipeline.console import Console
+from nemo_prm.pipeline.runner import Runner, environment, exclusive, find_policy
+from nemo_prm.pipeline.stage import Server, Stage, generation, reward
+from nemo_prm.processes import Children
+
+ROOT = Path(__file__).resolve().parents[2]
+INPUTS = ("code_prm", "no_feedback", "plan")
+THRESHOLDS = (-0.6, -0.3, 0.0, 0.3, 0.6)
+
+
+class Method(NamedTuple):
+    """How problems are answered; `inputs` is empty where no PRM has a part in it."""
+
+    name: str
+    strategy: str
+    inputs: str
+    by: str
+
+
+SINGLE = Method("single sample", "single", "", "public")
+GVR = Method("gvr, CodePRM", "gvr", "code_prm", "both")
+METHODS = (
+    Method("best of n, public tests", "best_of_n", "", "public"),
+    Method("best of n, plan score", "best_of_n", "plan", "prm"),
+    Method("best of n, PRM without feedback", "best_of_n", "no_feedback", "prm"),
+    Method("best of n, CodePRM", "best_of_n", "code_prm", "prm"),
+    Method("best of n, public tests, then CodePRM", "best_of_n", "code_prm", "both"),
+    Method("gvr, PRM without feedback", "gvr", "no_feedback", "both"),
+    GVR,
+)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=Path("runs/code_prm"))
+    parser.add_argument("--policy", default="embedded:thinking")
+    parser.add_argument("--label-problems", type=int, default=300, help="of the training split, one response each")
+    parser.add_argument("--completions", type=int, default=4, help="programs derived from each thought")
+    parser.add_argument("--problems", type=int, default=200, help="of the test split")
+    parser.add_argument("--budgets", type=int, nargs="+", default=[4, 8, 16])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    arguments = parser.parse_args()
+    run, policy = arguments.output.resolve(), str(find_policy(arguments.policy))
+    console = Console()
+    with exclusive(run), Children(run / "logs", environment(one_thread=True), console.tick) as children:
+        runner = Runner(run, ROOT, children, console)
+        for stage in training(arguments, policy):
+            runner.run(stage)
+        tuning = {
+            threshold: [
+                answered(runner, policy, GVR, 8, seed, threshold, "validation", arguments.problems) for seed in [1]
+            ]
+            for threshold in THRESHOLDS
+        }
+        threshold = max(THRESHOLDS, key=lambda each: share(tuning[each]))
+        rows = []
+        for budget in (1, *arguments.budgets):
+            for method in METHODS if budget > 1 else (SINGLE,):
+                found = [
+                    answered(runner, policy, method, budget, seed, threshold, "test", arguments.problems)
+                    for seed in arguments.seeds
+                ]
+                rows.append(summarize(method.name, budget, found))
+    report = {
+        "tuning": {str(each): share(found) for each, found in tuning.items()},
+        "threshold": threshold,
+        "prms": {each: read_json(run / f"train_{each}/validation.json")["model"] for each in INPUTS},
+        "labels": read_json(run / "label/labels.jsonl.summary.json"),
+        "rows": rows,
+    }
+    write_json(run / "code_prm.json", report)
+    show(report)
+
+
+def training(arguments: argparse.Namespace, policy: str) -> list[Stage]:
+    """Labels, and a PRM for each of `INPUTS`."""
+    server = generation("thinking", policy)
+    settings = {
+        "output": "{run}/label/labels.jsonl",
+        "steps": "thoughts",
+        "think": True,
+        "limit": arguments.label_problems,
+        "responses_per_prompt": 1,
+        "completions": arguments.completions,
+        "sampling.max_new_tokens": 400,
+        "generator.url": "http://127.0.0.1:{generation}",
+        "sandbox.minimum_level": "rlimits",
+    }
+    stages = [
+        Stage("label", "label thoughts", "label", settings, (settings["output"],), servers=(server,), resumable=True)
+    ]
+    for inputs in INPUTS:
+        data = f"{{run}}/select_{inputs}"
+        select = {
+            "labels": ["{run}/label/labels.jsonl"],
+            "output": data,
+            "strategy": "full",
+            "inputs": inputs,
+            "per_thought": 2,
+        }
+        train = {"data": data, "policy": policy, "output": f"{{run}}/train_{inputs}", "trainer.rm.max_epochs": 4}
+        stages += [
+            Stage(f"select_{inputs}", "select", "select_data", select, (f"{data}/train.jsonl",), after=("label",)),
+            Stage(
+                f"train_{inputs}",
+                f"train the PRM that reads {inputs}",
+                "train_prm",
+                train,
+                (f"{{run}}/train_{inputs}/prm.nemo",),
+                after=(f"select_{inputs}",),
+            ),
+        ]
+    return stages
+
+
+def answered(
+    runner: Runner, policy: str, method: Method, budget: int, seed: int, threshold: float, split: str, limit: int
+) -> dict[str, Any]:
+    """results.json of a search."""
+    name = f"search_{split}_{method.strategy}_{method.inputs or 'none'}_{method.by}_{budget}_{seed}"
+    servers: list[Server] = [generation("thinking", policy)]
+    settings: dict[str, Any] = {
+        "split": split,
+        "limit": limit,
+        "strategy": method.strategy,
+        "by": method.by,
+        "aggregate": "last",
+        "budget": budget,
+        "seed": seed,
+        "think": True,
+        "sampling.max_new_tokens": 400,
+        "generator.url": "http://127.0.0.1:{generation}",
+        "sandbox.minimum_level": "rlimits",
+    }
+    if method.inputs:
+        prm = f"{{run}}/train_{method.inputs}/prm.nemo"
+        servers.append(reward(method.inputs, prm, {"rules.code_only": False}))
+        settings |= {"inputs": method.inputs, "reward.url": "http://127.0.0.1:{reward}"}
+    if method.strategy == "gvr":
+        name += f"_{threshold:g}"
+        settings |= {"threshold": threshold, "width": max(2, budget // 4)}
+    folder = f"{{run}}/{name}"
+    after = (f"train_{method.inputs}",) if method.inputs else ()
+    outputs = (f"{folder}/results.json",)
+    settings["output"] = folder
+    runner.run(Stage(name, f"{method.name}, {budget}", "search", settings, outputs, after, servers=tuple(servers)))
+    return read_json(runner.run_folder / name / "results.json")
+
+
+def share(found: Sequence[dict[str, Any]]) -> float:
+    """Share of the answers that pass, over seeds."""
+    return sum(each["results"]["nemo_prm"]["pass@1"] for each in found) / len(found)
+
+
+def summarize(name: str, budget: int, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean over seeds, and a 95 % interval by bootstrap over problems."""
+    problems = list(found[0]["verdicts"])
+    passed = [sum(each["verdicts"][problem] == "passed" for each in found) / len(found) for problem in problems]
+    rng = random.Random(1)
+    means = sorted(sum(rng.choices(passed, k=len(passed))) / len(passed) for _ in range(2000))
+    return {
+        "method": name,
+        "budget": budget,
+        "pass@1": sum(passed) / len(passed),
+        "interval": [means[50], means[1949]],
+        "passed": passed,
+        "completions": sum(each["completions_per_problem"] for each in found) / len(found),
+        "tokens": sum(each["tokens_per_problem"] for each in found) / len(found),
+    }
+
+
+def difference(one: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
+    """Mean of the paired differences over problems, and its 95 % interval by bootstrap."""
+    pairs = [a - b for a, b in zip(one, other)]
+    rng = random.Random(1)
+    means = sorted(sum(rng.choices(pairs, k=len(pairs))) / len(pairs) for _ in range(2000))
+    return sum(pairs) / len(pairs), means[50], means[1949]
+
+
+def show(report: dict[str, Any]) -> None:
+    names = ("mse", "auc", "accuracy", "ece")
+    print("\n| the PRM reads | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
+    for inputs, numbers in report["prms"].items():
+        print(f"| {inputs} | " + " | ".join(f"{numbers[name]:.3f}" for name in names) + " |")
+    tuned = ", ".join(f"{each}: {100 * found:.1f} %" for each, found in report["tuning"].items())
+    print(f"\nThreshold of gvr on the validation problems, budget 8: {tuned}; taken: {report['threshold']:g}.")
+    print("\n| method | budget | pass@1 | 95 % interval | completions drawn | tokens |\n|---|---|---|---|---|---|")
+    for row in report["rows"]:
+        low, high = row["interval"]
+        print(
+            f"| {row['method']} | {row['budget']} | {100 * row['pass@1']:.1f} % | {100 * low:.1f} to {100 * high:.1f} "
+            f"| {row['completions']:.1f} | {row['tokens']:.0f} |"
+        )
+    by_name = {(row["method"], row["budget"]): row["passed"] for row in report["rows"]}
+    print(
+        "\n| budget | gvr over best of n, CodePRM | that over no feedback | that over one sample |\n|---|---|---|---|"
+    )
+    for budget in sorted({row["budget"] for row in report["rows"]} - {1}):
+        chain = [
+            by_name[GVR.name, budget],
+            by_name["best of n, CodePRM", budget],
+            by_name["best of n, PRM without feedback", budget],
+            by_name[SINGLE.name, 1],
+        ]
+        cells = [
+            f"{100 * mean:+.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+            for mean, low, high in (difference(one, other) for one, other in zip(chain, chain[1:]))
+        ]
+        print(f"| {budget} | {' | '.join(cells)} |")
+
+
+if __name__ == "__main__":
+    main()
