@@ -15,8 +15,8 @@
     Thought 2: to sum the numbers, take sum(v)
     ```python
     def solve(v):
-        v = [x for x in v if x % 2 == 0]
-        v = sum(v)
+        v = [x for x in v if x % 2 == 0]  # 1
+        v = sum(v)  # 2
         return v
     ```
 
@@ -36,7 +36,7 @@ from nemo_prm.data.feedback import feedback
 from nemo_prm.data.thoughts import refine_hint, think_prompt
 from nemo_prm.types import Problem, TestCase, Verdict
 
-CODE_SLIP_RATE = 0.02  # a line that says something else than its thought
+CODE_SLIP_RATE = 0.01  # a line that says something else than its thought
 MISPLACED = 0.2  # of the refinements: the thought that is to be replaced is any one, not the first wrong one
 
 
@@ -49,7 +49,8 @@ def response(chain: Chain, expressions: Sequence[str], code: Sequence[str]) -> s
     """Thoughts that say `expressions`, and a program that does `code`."""
     numbered = enumerate(zip(chain, expressions), start=1)
     thoughts = "".join(thought(number, link, text) for number, (link, text) in numbered)
-    return f"{thoughts}```python\n{program(code)}```\n"
+    lines = [f"{text}  # {number}" for number, text in enumerate(code, start=1)]
+    return f"{thoughts}```python\n{program(lines)}```\n"
 
 
 def thought_texts(seed: int, slip_scale: float = 1.0, refined_share: float = 0.4) -> Iterator[tuple[str, str]]:
