@@ -52,7 +52,13 @@ def quickstart(config: QuickstartConfig, root: Path, console: Console | None = N
     with exclusive(run), Children(run / "logs", variables, console.tick) as children:
         sets = prepare(config.problems, run / "problems", config.held_out_share)
         console.say(sets.note)
-        stages = pipeline(config, sets, str(policy), lambda: choose_strategy(config.strategy, run, console))
+        stages = pipeline(
+            config,
+            sets,
+            str(policy),
+            lambda: choose_strategy(config.strategy, run, console),
+            lambda: choose_rows(run),
+        )
         check_overrides(config.overrides, stages)
         runner = Runner(run, root, children, console, config.overrides, config.startup_timeout_s)
         for number, stage in enumerate(stages, start=1):
@@ -73,6 +79,12 @@ def choose_strategy(strategy: str, run: Path, console: Console) -> Mapping[str, 
         console.say("No response is Revised, so revised_only would select nothing: taking full in its place.")
         strategy = "full"
     return {"strategy": strategy}
+
+
+def choose_rows(run: Path) -> Mapping[str, Any]:
+    """Overrides of `evaluate_prm`: the validation rows; of a single problem there are none, then all labels."""
+    rows = run / "select_data" / "validation.jsonl"
+    return {"labels": [str(rows if rows.stat().st_size else run / "label" / "labels.jsonl")]}
 
 
 def check_overrides(overrides: Mapping[str, Any], stages: Sequence[Stage]) -> None:

@@ -20,8 +20,15 @@ from nemo_prm.pipeline.stage import Overrides, Server, Stage, critic, evaluation
 from nemo_prm.quickstart.problems import ProblemSets
 
 
+SEARCHED = 40  # problems
+
+
 def pipeline(
-    config: QuickstartConfig, sets: ProblemSets, policy: str, choose_strategy: Callable[[], Overrides]
+    config: QuickstartConfig,
+    sets: ProblemSets,
+    policy: str,
+    choose_strategy: Callable[[], Overrides],
+    choose_rows: Callable[[], Overrides],
 ) -> list[Stage]:
     """The quickstart, in the order in which it runs.
 
@@ -30,10 +37,11 @@ def pipeline(
         sets: training and held-out problems.
         policy: path of the `.nemo` to start from.
         choose_strategy: overrides of `select_data` that depend on the labels.
+        choose_rows: overrides of `evaluate_prm`: the rows that the PRM was not trained on.
     """
     labels, prm = "{run}/label/labels.jsonl", "{run}/train_prm/prm.nemo"
     files = (policy, *sets.files)
-    policy_server = generation("policy", policy)
+    policy_server, trained = generation("policy", policy), generation("rl_prm", "{run}/rl_prm/policy.nemo")
     return [
         Stage(
             "label",
@@ -43,6 +51,7 @@ def pipeline(
                 **sets.train,
                 "output": labels,
                 "search": "halve",  # with so few responses the other order learns too late, and waits for it
+                "keep_completions": True,
                 "limit": config.label_problems,
                 "responses_per_prompt": config.responses_per_prompt,
                 "completions": config.completions,
@@ -94,7 +103,36 @@ def pipeline(
             files=files,
             servers=(reward("rl_prm", prm), critic("rl_prm", prm, value_init="full")),
         ),
-        evaluate(config, sets, "rl_prm", generation("rl_prm", "{run}/rl_prm/policy.nemo"), after=("rl_prm",)),
+        Stage(
+            "evaluate_prm",
+            "how well the PRM scores lines that it was not trained on",
+            "evaluate_prm",
+            {"output": "{run}/evaluate_prm", "reward.url": "http://127.0.0.1:{reward}"},
+            outputs=("{run}/evaluate_prm/results.json",),
+            after=("select_data", "train_prm"),
+            servers=(reward("rl_prm", prm),),
+            decide=choose_rows,
+        ),
+        Stage(
+            "search",
+            "the best of 4 responses by the PRM, of held-out problems",
+            "search",
+            {
+                **sets.held_out,
+                "output": "{run}/search",
+                "limit": SEARCHED if config.evaluate_problems is None else min(SEARCHED, config.evaluate_problems),
+                "by": "prm",
+                "budget": 4,
+                "generator.url": "http://127.0.0.1:{generation}",
+                "reward.url": "http://127.0.0.1:{reward}",
+                "sandbox.minimum_level": config.minimum_level,
+            },
+            outputs=("{run}/search/results.json",),
+            after=("rl_prm",),
+            files=sets.files,
+            servers=(reward("rl_prm", prm), trained),
+        ),
+        evaluate(config, sets, "rl_prm", trained, after=("rl_prm",)),
         Stage(
             "report",
             "write the HTML report",
@@ -104,9 +142,11 @@ def pipeline(
                 "output": "{run}/report.html",
                 "summary": "{run}/summary.json",
                 "ppo": ["{run}/rl", "{run}/rl_prm"],
+                "prm": "{run}/evaluate_prm",
+                "search": ["{run}/search"],
             },
             outputs=("{run}/report.html",),
-            after=("label", *map(evaluation_of, POLICIES)),
+            after=("label", "evaluate_prm", "search", *map(evaluation_of, POLICIES)),
         ),
     ]
 

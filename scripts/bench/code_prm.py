@@ -34,7 +34,8 @@ from nemo_prm.processes import Children
 
 ROOT = Path(__file__).resolve().parents[2]
 INPUTS = ("code_prm", "no_feedback", "plan")
-THRESHOLDS = (-0.6, -0.3, 0.0, 0.3, 0.6)
+THRESHOLDS = (-0.5, 0.0, 0.5)
+TUNING_BUDGET, TUNING_PROBLEMS = 4, 100
 
 
 class Method(NamedTuple):
@@ -54,7 +55,6 @@ METHODS = (
     Method("best of n, PRM without feedback", "best_of_n", "no_feedback", "prm"),
     Method("best of n, CodePRM", "best_of_n", "code_prm", "prm"),
     Method("best of n, public tests, then CodePRM", "best_of_n", "code_prm", "both"),
-    Method("gvr, PRM without feedback", "gvr", "no_feedback", "both"),
     GVR,
 )
 
@@ -63,11 +63,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--output", type=Path, default=Path("runs/code_prm"))
     parser.add_argument("--policy", default="embedded:thinking")
-    parser.add_argument("--label-problems", type=int, default=300, help="of the training split, one response each")
+    parser.add_argument("--label-problems", type=int, default=200, help="of the training split, one response each")
     parser.add_argument("--completions", type=int, default=4, help="programs derived from each thought")
     parser.add_argument("--problems", type=int, default=200, help="of the test split")
-    parser.add_argument("--budgets", type=int, nargs="+", default=[4, 8, 16])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--budgets", type=int, nargs="+", default=[4, 12])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[1])
     arguments = parser.parse_args()
     run, policy = arguments.output.resolve(), str(find_policy(arguments.policy))
     console = Console()
@@ -75,20 +75,18 @@ def main() -> None:
         runner = Runner(run, ROOT, children, console)
         for stage in training(arguments, policy):
             runner.run(stage)
+        search = Search(runner, policy, max(arguments.budgets), arguments.problems)
         tuning = {
-            threshold: [
-                answered(runner, policy, GVR, 8, seed, threshold, "validation", arguments.problems) for seed in [1]
-            ]
+            threshold: [search.run(GVR, TUNING_BUDGET, 1, threshold, "validation", TUNING_PROBLEMS)]
             for threshold in THRESHOLDS
         }
         threshold = max(THRESHOLDS, key=lambda each: share(tuning[each]))
+        for seed in arguments.seeds:
+            search.draw(seed)
         rows = []
         for budget in (1, *arguments.budgets):
             for method in METHODS if budget > 1 else (SINGLE,):
-                found = [
-                    answered(runner, policy, method, budget, seed, threshold, "test", arguments.problems)
-                    for seed in arguments.seeds
-                ]
+                found = [search.run(method, budget, seed, threshold) for seed in arguments.seeds]
                 rows.append(summarize(method.name, budget, found))
     report = {
         "tuning": {str(each): share(found) for each, found in tuning.items()},
@@ -142,38 +140,65 @@ def training(arguments: argparse.Namespace, policy: str) -> list[Stage]:
     return stages
 
 
-def answered(
-    runner: Runner, policy: str, method: Method, budget: int, seed: int, threshold: float, split: str, limit: int
-) -> dict[str, Any]:
-    """results.json of a search."""
-    name = f"search_{split}_{method.strategy}_{method.inputs or 'none'}_{method.by}_{budget}_{seed}"
-    servers: list[Server] = [generation("thinking", policy)]
-    settings: dict[str, Any] = {
-        "split": split,
-        "limit": limit,
-        "strategy": method.strategy,
-        "by": method.by,
-        "aggregate": "last",
-        "budget": budget,
-        "seed": seed,
-        "think": True,
-        "sampling.max_new_tokens": 400,
-        "generator.url": "http://127.0.0.1:{generation}",
-        "sandbox.minimum_level": "rlimits",
-    }
-    if method.inputs:
-        prm = f"{{run}}/train_{method.inputs}/prm.nemo"
-        servers.append(reward(method.inputs, prm, {"rules.code_only": False}))
-        settings |= {"inputs": method.inputs, "reward.url": "http://127.0.0.1:{reward}"}
-    if method.strategy == "gvr":
-        name += f"_{threshold:g}"
-        settings |= {"threshold": threshold, "width": max(2, budget // 4)}
-    folder = f"{{run}}/{name}"
-    after = (f"train_{method.inputs}",) if method.inputs else ()
-    outputs = (f"{folder}/results.json",)
-    settings["output"] = folder
-    runner.run(Stage(name, f"{method.name}, {budget}", "search", settings, outputs, after, servers=tuple(servers)))
-    return read_json(runner.run_folder / name / "results.json")
+class Search:
+    """Answers problems. Methods that draw whole responses share them: they are drawn once, and replayed."""
+
+    def __init__(self, runner: Runner, policy: str, most: int, limit: int) -> None:
+        self.runner, self.policy, self.most, self.limit = runner, policy, most, limit
+
+    def draw(self, seed: int) -> None:
+        """Draw the responses of a seed."""
+        self.run(METHODS[0], self.most, seed, 0.0, recorded=False)
+
+    def run(
+        self,
+        method: Method,
+        budget: int,
+        seed: int,
+        threshold: float,
+        split: str = "test",
+        limit: int | None = None,
+        recorded: bool = True,
+    ) -> dict[str, Any]:
+        """results.json of a search."""
+        name = f"search_{split}_{method.strategy}_{method.inputs or 'none'}_{method.by}_{budget}_{seed}"
+        settings: dict[str, Any] = {
+            "split": split,
+            "limit": limit or self.limit,
+            "strategy": method.strategy,
+            "by": method.by,
+            "aggregate": "last",
+            "budget": budget,
+            "seed": seed,
+            "think": True,
+            "searches_in_flight": 200,
+            "sampling.max_new_tokens": 400,
+            "sandbox.minimum_level": "rlimits",
+        }
+        servers: list[Server] = []
+        recording = f"{{run}}/drawn_{seed}/completions.jsonl"
+        after = [f"train_{method.inputs}"] if method.inputs else []
+        if method.strategy == "gvr":
+            name += f"_{threshold:g}"
+            settings |= {"threshold": threshold, "width": max(2, budget // 4)}
+        if method.strategy == "gvr" or not recorded:
+            servers.append(generation("thinking", self.policy))
+            settings["generator.url"] = "http://127.0.0.1:{generation}"
+        if not recorded:
+            name = f"drawn_{seed}"
+            settings["generator.recording"] = recording
+        elif method.strategy != "gvr":
+            after.append(f"drawn_{seed}")
+            settings |= {"generator.kind": "recorded", "generator.recording": recording}
+        if method.inputs:
+            prm = f"{{run}}/train_{method.inputs}/prm.nemo"
+            servers.append(reward(method.inputs, prm, {"rules.code_only": False}))
+            settings |= {"inputs": method.inputs, "reward.url": "http://127.0.0.1:{reward}"}
+        settings["output"] = f"{{run}}/{name}"
+        outputs = (f"{{run}}/{name}/results.json",)
+        title = f"{method.name}, budget {budget}"
+        self.runner.run(Stage(name, title, "search", settings, outputs, tuple(after), servers=tuple(servers)))
+        return read_json(self.runner.run_folder / name / "results.json")
 
 
 def share(found: Sequence[dict[str, Any]]) -> float:
@@ -210,9 +235,13 @@ def show(report: dict[str, Any]) -> None:
     names = ("mse", "auc", "accuracy", "ece")
     print("\n| the PRM reads | " + " | ".join(names) + " |\n|---|" + "---|" * len(names))
     for inputs, numbers in report["prms"].items():
-        print(f"| {inputs} | " + " | ".join(f"{numbers[name]:.3f}" for name in names) + " |")
+        print(
+            f"| {inputs} | " + " | ".join("-" if (n := numbers[name]) is None else f"{n:.3f}" for name in names) + " |"
+        )
     tuned = ", ".join(f"{each}: {100 * found:.1f} %" for each, found in report["tuning"].items())
-    print(f"\nThreshold of gvr on the validation problems, budget 8: {tuned}; taken: {report['threshold']:g}.")
+    print(
+        f"\nThreshold of gvr on {TUNING_PROBLEMS} validation problems, budget {TUNING_BUDGET}: {tuned}; taken: {report['threshold']:g}."
+    )
     print("\n| method | budget | pass@1 | 95 % interval | completions drawn | tokens |\n|---|---|---|---|---|---|")
     for row in report["rows"]:
         low, high = row["interval"]

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import shlex
@@ -93,3 +94,28 @@ def test_the_tree_exists() -> None:
 def test_links_lead_somewhere(page: Path) -> None:
     for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
         assert target.startswith("https://") or (page.parent / target).exists(), target
+
+
+def messages_of_the_project() -> str:
+    """Every string of the source, with `#` where a value is filled in; what several lines join is one."""
+    texts = []
+    for path in [*(ROOT / "nemo_prm").rglob("*.py"), *(ROOT / "scripts").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [part.value if isinstance(part, ast.Constant) else "#" for part in node.values]
+                texts.append("".join(map(str, parts)))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                texts.append(node.value)
+    return "\n".join([*texts, *(path.read_text() for path in (ROOT / "scripts/slurm").iterdir())])
+
+
+def test_the_messages_that_troubleshooting_explains_are_those_of_the_project() -> None:
+    said = messages_of_the_project()
+    page = (ROOT / "docs/troubleshooting.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (.+?) \| .+ \|$", page, re.MULTILINE)
+    quoted = [text for cell in cells for text in re.findall(r"`([^`]+)`", cell)]
+    assert len(quoted) > 50
+    for text in quoted:
+        pattern = re.sub(r"\b[A-Z]{1,9}\b(?!\.)", "\0", text.removeprefix("FILE:LINE: "))
+        parts = [re.escape(part) for part in pattern.split("\0")]
+        assert re.search(r"[^\n]{0,60}?".join(parts), said), text

@@ -75,7 +75,7 @@ def test_a_users_file_runs_to_the_end_and_a_second_run_reuses_it(folder: Path) -
     assert "2 to train on and 1 held out" in output
 
     summary = json.loads((folder / "run" / "summary.json").read_text())
-    assert len(summary["stages"]) == 9 and not any(stage["reused"] for stage in summary["stages"])
+    assert len(summary["stages"]) == 11 and not any(stage["reused"] for stage in summary["stages"])
     counts = summary["labels"]
     assert counts["correct"] + counts["revised"] + counts["wrong"] == 2 * 2
     assert set(summary["pass_at_1"]) == {"policy", "rl", "rl_prm"}
@@ -88,7 +88,7 @@ def test_a_users_file_runs_to_the_end_and_a_second_run_reuses_it(folder: Path) -
     started = time.monotonic()
     output, _ = (second := start(folder, "run", "again")).communicate(timeout=60)
     assert second.returncode == 0, output
-    assert output.count(": reused") == 9
+    assert output.count(": reused") == 11
     assert time.monotonic() - started < 30
 
 

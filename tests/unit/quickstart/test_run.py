@@ -24,7 +24,7 @@ from nemo_prm.config import QuickstartConfig
 from nemo_prm.data.jsonl import read_jsonl
 from nemo_prm.errors import CheckpointError, ConfigError, StageError
 from nemo_prm.pipeline.console import Console
-from nemo_prm.quickstart.run import quickstart
+from nemo_prm.quickstart.run import choose_rows, quickstart
 
 PREAMBLE = """
 import json, os, pathlib, sys, urllib.request
@@ -78,7 +78,11 @@ SCRIPTS = {
     "write(given['output'] + '/policy.nemo', 'policy')",
     "evaluate": "value = {'policy': 0.25, 'rl': 0.375, 'rl_prm': 0.5}[given['checkpoint']]\n"
     "write(given['output'] + '/results.json', json.dumps({'results': {'nemo_prm': {'pass@1': value}}}))",
-    "report": "need(given['summary']); write(given['output'], 'report')",
+    "evaluate_prm": "need(given['labels'][0]); get(given['reward.url'].rpartition(':')[2], '/')\n"
+    "write(given['output'] + '/results.json', '{}')",
+    "search": "for name in ('reward', 'generator'): get(given[name + '.url'].rpartition(':')[2], '/')\n"
+    "write(given['output'] + '/results.json', '{}')",
+    "report": "need(given['summary']); need(given['prm']); need(given['search'][0]); write(given['output'], 'report')",
 }
 ORDER = [
     "label",
@@ -88,6 +92,8 @@ ORDER = [
     "rl",
     "evaluate_rl",
     "rl_prm",
+    "evaluate_prm",
+    "search",
     "evaluate_rl_prm",
     "report",
 ]
@@ -150,6 +156,15 @@ def test_the_two_trainings_differ_in_what_the_prm_gives_and_in_nothing_else(dumm
     assert from_prm["checkpoint"].endswith("train_prm/prm.nemo")
 
 
+def test_a_prm_is_measured_on_rows_that_it_was_not_trained_on(dummy: Dummy) -> None:
+    dummy.run()  # the dummy selection leaves none for validation: then on all
+    assert dummy.calls("evaluate_prm")[0]["labels"][0].endswith("/label/labels.jsonl")
+    (Path(dummy.config.output) / "select_data/validation.jsonl").write_text("a row\n")
+    assert choose_rows(Path(dummy.config.output))["labels"][0].endswith("/select_data/validation.jsonl")
+    # one PRM serves the training, the measurement and the search
+    assert len(dummy.calls("serve_reward")) == 1
+
+
 def test_labeling_and_the_first_evaluation_share_one_server(dummy: Dummy) -> None:
     dummy.run()
     assert len(dummy.calls("serve_generation")) == 3
@@ -168,7 +183,7 @@ def test_a_changed_setting_reruns_only_what_depends_on_it(dummy: Dummy) -> None:
     dummy.run()
     dummy.config.overrides = {"train_prm": ["trainer.rm.max_epochs=1"]}
     again = [stage["name"] for stage in dummy.run()["stages"] if not stage["reused"]]
-    assert again == ["train_prm", "rl_prm", "evaluate_rl_prm", "report"]
+    assert again == ["train_prm", "rl_prm", "evaluate_prm", "search", "evaluate_rl_prm", "report"]
 
 
 def test_overrides_of_a_server_reach_it(dummy: Dummy) -> None:
