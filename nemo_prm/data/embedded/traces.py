@@ -11,8 +11,8 @@
 # limitations under the License.
 """Thought traces of the embedded problems: a thought per operation, then the program.
 
-    Thought 1: to keep the even numbers, take [x for x in v if x % 2 == 0]
-    Thought 2: to sum the numbers, take sum(v)
+    Thought 1: take [x for x in v if x % 2 == 0] to keep the even numbers
+    Thought 2: take sum(v) to sum the numbers
     ```python
     def solve(v):
         v = [x for x in v if x % 2 == 0]  # 1
@@ -37,12 +37,13 @@ from nemo_prm.data.thoughts import refine_hint, think_prompt
 from nemo_prm.types import Problem, TestCase, Verdict
 
 CODE_SLIP_RATE = 0.01  # a line that says something else than its thought
+LENGTHS = (2, 2, 3, 3, 4, 4, 5, 6, 7, 8)  # operations: long ones are dear, and learned from short ones
 MISPLACED = 0.2  # of the refinements: the thought that is to be replaced is any one, not the first wrong one
 
 
 def thought(number: int, link: Link, expression: str) -> str:
-    """Thought `number`, from 1: what is to be done, and how."""
-    return f"Thought {number}: to {link.task}, take {expression}\n"
+    """Thought `number`, from 1: what to do, and what for."""
+    return f"Thought {number}: take {expression} to {link.task}\n"
 
 
 def response(chain: Chain, expressions: Sequence[str], code: Sequence[str]) -> str:
@@ -63,7 +64,7 @@ def thought_texts(seed: int, slip_scale: float = 1.0, refined_share: float = 0.4
     """
     rng = random.Random(f"thought texts {seed}")
     while True:
-        chain = sample_chain(rng, rng.choice(range(2, 9)))
+        chain = sample_chain(rng, rng.choice(LENGTHS))
         if split_of(chain) != "train":
             continue
         said = _slipping(chain, rng, slip_scale)

@@ -23,6 +23,9 @@ from nemo_prm.data.steps import extract_code
 from nemo_prm.data.thoughts import think_prompt
 
 TEXTS = list(islice(thought_texts(3), 600))
+THOUGHT = re.compile(
+    r"Thought \d+: take (.+?) to ((?:add up|count|cut|drop|increase|join|keep|list|move|multiply|put|raise|remove|repeat|replace|reverse|scale|skip|sort|spell|split|square|sum|take|turn|write|add) .*|square each number)\n"
+)
 HINT = re.compile(r"had this thought:\n(Thought (\d+): [^\n]*\n)Its program was run\. (.+)\nWrite a better one\.\n\Z")
 
 
@@ -37,7 +40,7 @@ def test_a_thought_for_each_line_of_the_program() -> None:
         lines = extract_code(response).splitlines()[1:-1]
         assert len(lines) == len(thoughts)
         compile(extract_code(response), "response", "exec")
-        said = [response[step.start : step.end - 1].split(", take ", 1)[1] for step in thoughts]
+        said = [THOUGHT.fullmatch(response[step.start : step.end])[1] for step in thoughts]  # type: ignore[index]
         expected = [f"    v = {text}  # {number}" for number, text in enumerate(said, start=1)]
         assert sum(one != other for one, other in zip(expected, lines)) <= 2
 
@@ -49,8 +52,11 @@ def test_a_refinement_shows_a_thought_and_is_followed_by_another_in_its_place() 
     for hint, response in shown:
         thought, number = hint[1], int(hint[2])
         assert thought not in response
-        task = thought.split(", take ")[0]
-        assert any(line.startswith(task + ", take ") for line in response.splitlines())
+        task = THOUGHT.fullmatch(thought)[2]  # type: ignore[index]
+        assert any(
+            line.startswith(f"Thought {number}: take ") and line.endswith(f" to {task}")
+            for line in response.split("\n")
+        )
         assert number <= response.count("Thought ")
         assert re.match(r"Test [12] of 2: (wrong answer|runtime error): solve\(|Passed all 2 tests\.", hint[3])
     prompts = [prompt for prompt, _ in TEXTS if not HINT.search(prompt)]
@@ -61,7 +67,7 @@ def test_without_slips_all_thoughts_are_right() -> None:
     for prompt, response in islice(thought_texts(5, slip_scale=0.0, refined_share=0.0), 50):
         again = {line for line in response.splitlines() if line.startswith("Thought")}
         tasks = prompt.split(": ", 2)[2].split(".\n")[0].split(", then ")
-        assert [line.split(": to ")[1].split(", take ")[0] for line in sorted(again)] == tasks
+        assert [THOUGHT.fullmatch(f"{line}\n")[2] for line in sorted(again)] == tasks  # type: ignore[index]
 
 
 def test_problems_have_a_thought_for_each_operation() -> None:
@@ -70,7 +76,8 @@ def test_problems_have_a_thought_for_each_operation() -> None:
             row = json.loads(line)
             assert len(row["thoughts"]) == row["num_operations"]
             lines = [line for line in row["solution"].splitlines() if line.startswith("    v = ")]
-            assert [f"    v = {text.split(', take ')[1]}" for text in row["thoughts"]] == lines
+            said = [THOUGHT.fullmatch(f"Thought 1: {text}\n")[1] for text in row["thoughts"]]  # type: ignore[index]
+        assert [f"    v = {text}" for text in said] == lines
 
 
 def test_no_prompt_of_a_held_out_problem_is_learned() -> None:
