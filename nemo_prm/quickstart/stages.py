@@ -19,7 +19,6 @@ from nemo_prm.config import QuickstartConfig
 from nemo_prm.pipeline.stage import Overrides, Server, Stage, critic, evaluation, generation, reward
 from nemo_prm.quickstart.problems import ProblemSets
 
-
 SEARCHED = 40  # problems
 
 

@@ -239,9 +239,8 @@ def show(report: dict[str, Any]) -> None:
             f"| {inputs} | " + " | ".join("-" if (n := numbers[name]) is None else f"{n:.3f}" for name in names) + " |"
         )
     tuned = ", ".join(f"{each}: {100 * found:.1f} %" for each, found in report["tuning"].items())
-    print(
-        f"\nThreshold of gvr on {TUNING_PROBLEMS} validation problems, budget {TUNING_BUDGET}: {tuned}; taken: {report['threshold']:g}."
-    )
+    where = f"{TUNING_PROBLEMS} validation problems, budget {TUNING_BUDGET}"
+    print(f"\nThreshold of gvr on {where}: {tuned}; taken: {report['threshold']:g}.")
     print("\n| method | budget | pass@1 | 95 % interval | completions drawn | tokens |\n|---|---|---|---|---|---|")
     for row in report["rows"]:
         low, high = row["interval"]

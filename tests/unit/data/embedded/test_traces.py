@@ -23,9 +23,7 @@ from nemo_prm.data.steps import extract_code
 from nemo_prm.data.thoughts import think_prompt
 
 TEXTS = list(islice(thought_texts(3), 600))
-THOUGHT = re.compile(
-    r"Thought \d+: take (.+?) to ((?:add up|count|cut|drop|increase|join|keep|list|move|multiply|put|raise|remove|repeat|replace|reverse|scale|skip|sort|spell|split|square|sum|take|turn|write|add) .*|square each number)\n"
-)
+THOUGHT = re.compile(r"Thought \d+: take (.+?) to (.+)\n")  # no expression holds " to "
 HINT = re.compile(r"had this thought:\n(Thought (\d+): [^\n]*\n)Its program was run\. (.+)\nWrite a better one\.\n\Z")
 
 
