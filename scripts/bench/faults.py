@@ -14,8 +14,8 @@
 
 The hosts are two network namespaces of this machine (root): servers on one, the actor with two data-parallel ranks on
 the other. Each server is killed once, and started again as a service manager would; the network is cut; the verifier's
-disk is filled; the actor is killed and started again. Exits with 1 unless every step was made, and says what each fault
-cost.
+disk is filled; the actor is killed and started again. Says what each fault cost, and exits with 1 unless every step was
+made.
 """
 
 from __future__ import annotations
@@ -164,9 +164,7 @@ def main() -> None:
         Fault("the reward server is killed", 3, reward.kill),
         Fault("the critic server is killed", 7, critic.kill),
         Fault("the verifier is killed", 11, verifier.kill),
-        Fault(
-            f"the network is cut for {arguments.cut_seconds:g} s", 15, cut("down"), arguments.cut_seconds, cut("up")
-        ),
+        Fault(f"the network is cut for {cut_s:g} s", 15, cut("down"), cut_s, cut("up")),
         Fault("the verifier's disk is full for 20 s", 19, lambda: fill(filler), 20, lambda: filler.unlink(True)),
         Fault("the actor is killed and started again", 23, lambda: actor.kill()),
     ]
