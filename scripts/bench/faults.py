@@ -14,7 +14,7 @@
 
 The hosts are two network namespaces of this machine (root): servers on one, the actor with two data-parallel ranks on
 the other. Each server is killed once, and started again as a service manager would; the network is cut; the verifier's
-disk is filled; the actor is killed and started again. Says what each fault cost, and exits with 1 unless every step was
+disk is filled; the actor is killed and started again. Says what each fault cost; exits with 1 unless every step was
 made.
 """
 
