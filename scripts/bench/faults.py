@@ -274,7 +274,11 @@ def watch(actor: Service, folder: Path, faults: list[Fault], steps: int, timeout
     rows = rows_of(folder)
     gaps = [after - before for (_, before), (_, after) in zip(seen, seen[1:])]
     usual = statistics.median(gaps) if gaps else 0.0
-    costs = [cost_of(fault, began.get(fault.name), seen, usual, rows) for fault in faults]
+    times = [began.get(fault.name, deadline) for fault in faults]
+    costs = [
+        cost_of(fault, begin, until, seen, usual, rows)
+        for fault, begin, until in zip(faults, times, [*times[1:], deadline])
+    ]
     done = {row["step"] for row in rows}
     return {
         "complete": policy.exists() and done == set(range(steps)),
@@ -285,17 +289,21 @@ def watch(actor: Service, folder: Path, faults: list[Fault], steps: int, timeout
 
 
 def cost_of(
-    fault: Fault, at: float | None, seen: list[tuple[int, float]], usual: float, rows: list[dict[str, Any]]
+    fault: Fault,
+    begin: float,
+    until: float,
+    seen: list[tuple[int, float]],
+    usual: float,
+    rows: list[dict[str, Any]],
 ) -> dict[str, Any]:
-    """What a fault cost: the longest pause after it, steps made again, outcomes that are unknown."""
-    pauses = list(zip(seen, seen[1:]))
-    near = [end - start for (_, start), (_, end) in pauses if at is not None and start <= at + 40 and end >= at]
+    """What a fault cost before the next one began: the longest pause, steps made again, outcomes that are unknown."""
+    pauses = [end - start for (_, start), (_, end) in zip(seen, seen[1:]) if end >= begin and start < until - 0.2]
     unknown = [row.get("train_rollouts/unknown_outcomes", 0) for row in rows if 0 <= row["step"] - fault.step <= 3]
     return {
         "fault": fault.name,
         "step": fault.step,
-        "waited_s": max(near, default=float("nan")) - usual,
-        "steps_again": sum(step <= fault.step for step, when in seen if at is not None and when > at + 0.2),
+        "pause_s": max(pauses, default=float("nan")) - usual,
+        "steps_again": sum(step <= fault.step and begin + 0.2 < when < until for step, when in seen),
         "unknown": sum(unknown),
     }
 
@@ -305,7 +313,7 @@ def show(report: dict[str, Any]) -> None:
     print(f"\n{report['steps']} steps, {report['usual_step_s']:.1f} s each: {verdict}; starts: {report['starts']}\n")
     print("| fault | after step | pause | steps made again | unknown outcomes |\n|---|---|---|---|---|")
     for row in report["faults"]:
-        numbers = f"{row['step']} | {row['waited_s']:.0f} s | {row['steps_again']} | {row['unknown']:g}"
+        numbers = f"{row['step']} | {row['pause_s']:.0f} s | {row['steps_again']} | {row['unknown']:g}"
         print(f"| {row['fault']} | {numbers} |")
 
 

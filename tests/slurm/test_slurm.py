@@ -109,7 +109,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         for process in reversed(processes):
             process.terminate()
         for process in processes:
-            process.wait(20)
+            process.wait(60)
 
 
 def slurm(environment: dict[str, str], *command: str, check: bool = True) -> str:
