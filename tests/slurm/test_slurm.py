@@ -109,7 +109,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
         for process in reversed(processes):
             process.terminate()
         for process in processes:
-            process.wait(60)
+            try:
+                process.wait(20)
+            except subprocess.TimeoutExpired:  # it waits for a step that has ended long ago
+                process.kill()
+                process.wait()
 
 
 def slurm(environment: dict[str, str], *command: str, check: bool = True) -> str:
