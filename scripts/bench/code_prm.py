@@ -250,7 +250,7 @@ def show(report: dict[str, Any]) -> None:
         )
     by_name = {(row["method"], row["budget"]): row["passed"] for row in report["rows"]}
     print(
-        "\n| budget | gvr over best of n, CodePRM | that over no feedback | that over one sample |\n|---|---|---|---|"
+        "\n| budget | gvr - best of n, CodePRM | CodePRM - no feedback | no feedback - one sample |\n|---|---|---|---|"
     )
     for budget in sorted({row["budget"] for row in report["rows"]} - {1}):
         chain = [

@@ -159,6 +159,8 @@ def test_public_tests_are_served_too_and_others_are_not(server: Server) -> None:
     with client(server.url) as verifier:
         assert verifier.verify(ADD, fits_public).status == "wrong_answer"
         assert verifier.verify(ADD, fits_public, ADD.public_tests).status == "passed"
+        both = [verifier.submit(ADD, fits_public), verifier.submit(ADD, fits_public, ADD.public_tests)]
+        assert [each.result().status for each in both] == ["wrong_answer", "passed"]
         assert verifier.verify(ADD, RIGHT, list(ADD.tests)).num_tests == 4
         with pytest.raises(ConfigError, match="add: servers judge by the problem's own tests, hidden or public"):
             verifier.verify(ADD, RIGHT, ADD.tests[:1])

@@ -27,7 +27,17 @@ from nemo_prm.data.rows import label_row_from_json, label_row_to_json
 from nemo_prm.errors import ConfigError, GeneratorError, RequestFailedError
 from nemo_prm.labeling import scheduler
 from nemo_prm.labeling.cache import Cache
-from nemo_prm.labeling.labeler import GIVEN, QUARANTINED, Outcome, Skipped, Work, given, sampled
+from nemo_prm.labeling.labeler import (
+    GIVEN,
+    QUARANTINED,
+    Outcome,
+    Skipped,
+    Work,
+    check_config,
+    given,
+    resolve,
+    sampled,
+)
 from nemo_prm.labeling.oracle import Spent
 from nemo_prm.labeling.scheduler import Scheduler
 from nemo_prm.labeling.search import monotonicity_violations
@@ -217,6 +227,27 @@ def test_every_thought_is_worth_the_mean_pass_rate_of_its_programs(verifier: San
     assert second.cost.completions == 8
     for row in (first, second, third):
         assert label_row_from_json(label_row_to_json(row), "row") == row
+
+
+def test_what_was_run_for_a_prefix_is_kept_where_that_is_asked_for(verifier: SandboxVerifier) -> None:
+    task = chain("a", 3, error_rate=0.0)
+    for keep in (False, True):
+        (row,) = label(
+            SimulatedPolicy([task]), verifier, task, task.response([1]), search="halve", keep_completions=keep
+        )
+        assert bool(row.derivations) is keep
+    assert {each.num_steps for each in row.derivations} == {probe.num_steps for probe in row.probes}
+    for probe in row.probes:
+        passed = [each for each in row.derivations if each.num_steps == probe.num_steps and each.pass_rate == 1]
+        assert len(passed) == probe.num_passed and all(each.feedback.startswith("Passed") for each in passed)
+
+
+def test_every_step_wants_all_its_completions() -> None:
+    for keys in ({"soft_labels": True}, {"sequential_epsilon": 0.1}, {"audit_share": 0.5}):
+        with pytest.raises(ConfigError, match="search=every draws all completions"):
+            check_config(resolve(config(steps="thoughts", **keys)))
+    assert resolve(config(steps="thoughts")).sandbox.stop_at_first_failure is False
+    assert resolve(config()).search == "cost_aware" and resolve(config()).sandbox.stop_at_first_failure
 
 
 def test_early_stop_neither_generates_nor_executes_the_rest(verifier: SandboxVerifier) -> None:
