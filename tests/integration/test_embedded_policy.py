@@ -22,7 +22,7 @@ from typing import Any
 
 import pytest
 
-from nemo_prm.data.embedded import policy_path
+from nemo_prm.data.embedded import policy_path, thinking_policy_path
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("nemo") is None, reason="needs the extra [nemo]")
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,6 +65,14 @@ def test_the_host_stops_at_the_end_of_text(shipped: dict[str, Any]) -> None:
 
 def test_its_tokenizer_gives_back_every_text(shipped: dict[str, Any]) -> None:
     assert shipped["round_trip"]
+
+
+def test_the_policy_that_thinks_has_a_thought_per_operation_and_follows_it() -> None:
+    path = thinking_policy_path()
+    assert path.stat().st_size < 20_000_000
+    found = json.loads(python("tests/integration/try_embedded_policy.py", str(path), "thinks").splitlines()[-1])
+    assert found["thought_per_operation"] > 0.85
+    assert found["lines_as_thought"] > 0.7
 
 
 def test_the_script_makes_a_policy(tmp_path: Path) -> None:

@@ -13,12 +13,14 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from nemo_prm.data.embedded import policy_path
 from nemo_prm.data.problems import load_problems
+from nemo_prm.data.thoughts import with_thoughts
 from nemo_prm.megatron import compat
 from nemo_prm.types import SamplingParams
 
@@ -48,6 +50,21 @@ def pass_rates(model: Any, temperature: float, problems: list[Any]) -> dict[str,
     return {level: sum(verdicts) / len(verdicts) for level, verdicts in passed.items()}
 
 
+def thinks(model: Any, problems: list[Any]) -> dict[str, float]:
+    """Shares of the responses with a thought per operation, and of the lines that are as it was thought."""
+    from nemo_prm.megatron.generation import MegatronGenerator
+
+    params = SamplingParams(temperature=0.2, max_new_tokens=400)
+    prompts = [with_thoughts(problem).prompt for problem in problems]
+    whole, same = [], []
+    for problem, (answer,) in zip(problems, MegatronGenerator(model, "p").generate(prompts, 1, params, seed=1)):
+        said = re.findall(r"^Thought \d+: take (.+?) to ", answer.text, re.MULTILINE)
+        lines = re.findall(r"^    v = (.+)  # \d+$", answer.text, re.MULTILINE)
+        whole.append(len(said) == problem.extra["num_operations"] and "```python\ndef solve(v):\n" in answer.text)
+        same += [one == other for one, other in zip(said, lines)]
+    return {"thought_per_operation": sum(whole) / len(whole), "lines_as_thought": sum(same) / max(len(same), 1)}
+
+
 def host_generates(model: Any, prompt: str) -> dict[str, Any]:
     """What NeMo's own `generate` answers, and how many tokens it took until its one end string stopped it."""
     from nemo.collections.nlp.modules.common.text_generation_strategy import GPTModelTextGenerationStrategy
@@ -70,6 +87,9 @@ def main() -> None:
     model = load_policy(Path(sys.argv[1]) if len(sys.argv) > 1 else policy_path())
     tokenizer = model.tokenizer
     problems = load_problems("embedded", "test")
+    if len(sys.argv) > 2:
+        print(json.dumps(thinks(model, problems[:60])))
+        return
     print(
         json.dumps(
             {
