@@ -41,6 +41,7 @@ SCRIPTS = {
     "serve_critic": "serve and train PPO's critic",
     "train_ppo": "train the policy by PPO with unit tests and line rewards",
     "evaluate": "estimate Pass@k of a served policy on held-out problems",
+    "evaluate_prm": "measure a served PRM on labelled responses",
     "study": "run the paper's tables at small scale and write docs/study.md",
     "search": "answer problems by search with a PRM and public tests",
     "export_hf": "write an imported policy, however trained since, as a Hugging Face model folder",

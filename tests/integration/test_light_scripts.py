@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -122,7 +123,8 @@ def test_label_select_report(store: Path, tmp_path: Path) -> None:
     assert not {row.problem_id for row in parts[0]} & {row.problem_id for row in parts[1]}
     run("report", f"labels=[{store}]", f"output={page}", "limit=5")
     text = page.read_text(encoding="utf-8")
-    assert text.count("<article ") == 5 and "12 responses" in text
+    (data,) = re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)
+    assert len(json.loads(data)) == 5 and "12 labelled responses" in text
 
 
 def test_humaneval_is_labelled_with_the_embedded_policy(url: str, tmp_path: Path) -> None:
