@@ -22,7 +22,6 @@ from tqdm import tqdm
 from nemo_prm.data.steps import split_lines
 from nemo_prm.evaluation.step_metrics import (
     ScoredResponse,
-    area_under_roc,
     first_error_matrix,
     roc_curve,
     validation_report,
@@ -82,8 +81,8 @@ def prm_report(rows: Sequence[LabelRow], scores: Sequence[list[float] | None]) -
     report = validation_report(known)
     del report["by_length"]
     lines = [line for response in known for line in response.lines()]
-    good = [label > 0 for _, label in lines]
-    points = [] if math.isnan(area_under_roc([s for s, _ in lines], good)) else roc_curve([s for s, _ in lines], good)
+    one_kind = math.isnan(report["model"]["auc"])
+    points = [] if one_kind else roc_curve([score for score, _ in lines], [label > 0 for _, label in lines])
     stride = max(1, len(points) // MAX_ROC_POINTS)
     return {
         **report,

@@ -155,10 +155,7 @@ def search_items(searches: Sequence[SearchRunFiles]) -> Iterator[Item]:
                 "lines": _scored_lines(chosen or {"response": response, "scores": None}),
                 "notes": [
                     ["Verdict of the hidden tests", group],
-                    [
-                        "Public tests",
-                        (chosen or {}).get("feedback") or (chosen or {}).get("public_tests") or "not run",
-                    ],
+                    ["Public tests", _public(chosen or {}) or "not run"],
                     ["Cost", f"{answer['completions']} completions, {answer['tokens']} tokens"],
                 ],
                 "candidates": [

@@ -30,7 +30,7 @@ from nemo_prm.config import LabelConfig
 from nemo_prm.data.splitters import splitter
 from nemo_prm.errors import ConfigError, DataError
 from nemo_prm.labeling.cache import Cache
-from nemo_prm.labeling.labeler import Outcome, Skipped, Work, given, resolve, sampled
+from nemo_prm.labeling.labeler import Outcome, Skipped, Work, given, sampled
 from nemo_prm.labeling.oracle import Spent
 from nemo_prm.labeling.scheduler import Scheduler
 from nemo_prm.labeling.store import LabelStore
@@ -91,7 +91,6 @@ def run_labeling(
         DataError: a given response to an unknown problem.
         GeneratorError: the policy is lost.
     """
-    config = resolve(config)
     for language in {problem.language for problem in problems}:
         splitter(config.steps)("", language)  # so that a missing parser shows before anything is sampled
     parts = _parts(problems, responses, store, config)

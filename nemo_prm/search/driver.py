@@ -178,8 +178,9 @@ def _draw(wanting: Sequence[_Running], tools: Tools, budget: int) -> None:
             completions = drawn.get(index, [])
             responses = [prefix + completion.text for completion in completions]
             each.answer.tokens += sum(completion.num_tokens for completion in completions)
+            origin = _origin(each)
             each.answer.candidates += [
-                replace(_origin(each), response=response, num_tokens=completion.num_tokens)
+                replace(origin, response=response, num_tokens=completion.num_tokens)
                 for response, completion in zip(responses, completions)
             ]
             results[id(each)][prefix] = responses

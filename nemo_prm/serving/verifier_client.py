@@ -168,10 +168,11 @@ class VerifierClient:
 
 
 def _job(problem: Problem, program: str, tests: Sequence[TestCase] | None) -> Job:
-    public = tests is not None and tuple(tests) != tuple(problem.tests)
-    if public and tests is not None and tuple(tests) != tuple(problem.public_tests):
+    if tests is None or tuple(tests) == tuple(problem.tests):
+        return Job(problem, program)
+    if tuple(tests) != tuple(problem.public_tests):
         raise ConfigError(f"{problem.problem_id}: servers judge by the problem's own tests, hidden or public")
-    return Job(problem, program, public)
+    return Job(problem, program, public=True)
 
 
 def check_level(level: str, minimum: str, url: str) -> None:

@@ -20,13 +20,13 @@ budgets. A rerun goes on. Writes code_prm.json of the output folder, and the tab
 from __future__ import annotations
 
 import argparse
-import random
 import sys
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 from nemo_prm.data.jsonl import read_json, write_json
+from nemo_prm.evaluation.pass_at_k import bootstrap_interval
 from nemo_prm.pipeline.console import Console
 from nemo_prm.pipeline.runner import Runner, environment, exclusive, find_policy
 from nemo_prm.pipeline.stage import Server, Stage, generation, reward
@@ -210,13 +210,11 @@ def summarize(name: str, budget: int, found: Sequence[dict[str, Any]]) -> dict[s
     """Mean over seeds, and a 95 % interval by bootstrap over problems."""
     problems = list(found[0]["verdicts"])
     passed = [sum(each["verdicts"][problem] == "passed" for each in found) / len(found) for problem in problems]
-    rng = random.Random(1)
-    means = sorted(sum(rng.choices(passed, k=len(passed))) / len(passed) for _ in range(2000))
     return {
         "method": name,
         "budget": budget,
         "pass@1": sum(passed) / len(passed),
-        "interval": [means[50], means[1949]],
+        "interval": bootstrap_interval(passed, seed=1, resamples=2000),
         "passed": passed,
         "completions": sum(each["completions_per_problem"] for each in found) / len(found),
         "tokens": sum(each["tokens_per_problem"] for each in found) / len(found),
@@ -226,9 +224,7 @@ def summarize(name: str, budget: int, found: Sequence[dict[str, Any]]) -> dict[s
 def difference(one: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
     """Mean of the paired differences over problems, and its 95 % interval by bootstrap."""
     pairs = [a - b for a, b in zip(one, other)]
-    rng = random.Random(1)
-    means = sorted(sum(rng.choices(pairs, k=len(pairs))) / len(pairs) for _ in range(2000))
-    return sum(pairs) / len(pairs), means[50], means[1949]
+    return sum(pairs) / len(pairs), *bootstrap_interval(pairs, seed=1, resamples=2000)
 
 
 def show(report: dict[str, Any]) -> None:

@@ -66,6 +66,10 @@ class Link:
     def expression(self) -> str:
         return self.fill(self.operation.expression)
 
+    def thought(self, expression: str) -> str:
+        """What to do for the task, and what for; `expression` may be a slip."""
+        return f"take {expression} to {self.task}"
+
     @property
     def slips(self) -> tuple[str, ...]:
         return tuple(self.fill(slip) for slip in self.operation.slips)

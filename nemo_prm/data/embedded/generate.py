@@ -148,7 +148,7 @@ def make_problems(split: Split, count: int, seed: int) -> list[dict[str, Any]]:
                 "solution": solution,
                 "num_operations": len(chain),
                 "operations": [link.operation.name for link in chain],
-                "thoughts": [f"take {link.expression} to {link.task}" for link in chain],
+                "thoughts": [link.thought(link.expression) for link in chain],
             }
         )
     return rows

@@ -43,7 +43,7 @@ MISPLACED = 0.2  # of the refinements: the thought that is to be replaced is any
 
 def thought(number: int, link: Link, expression: str) -> str:
     """Thought `number`, from 1: what to do, and what for."""
-    return f"Thought {number}: take {expression} to {link.task}\n"
+    return f"Thought {number}: {link.thought(expression)}\n"
 
 
 def response(chain: Chain, expressions: Sequence[str], code: Sequence[str]) -> str:
