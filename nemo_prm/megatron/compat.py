@@ -25,6 +25,7 @@ Versions: nemo-toolkit 2.2.1, nemo-aligner 0.7.0, megatron-core 0.11.0 and 0.12.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.metadata
 import importlib.util
@@ -111,10 +112,14 @@ def apply(skip: tuple[str, ...] = ()) -> list[str]:
             f"megatron-core {version} does not run with NeMo-Aligner 0.7 (0.13.1 fails in the first forward pass: its "
             "layers take their process group when built, before NeMo-Aligner initialises it); install 0.11.0 or 0.12.3"
         )
-    for item in PATCHES:
-        if item.name not in skip and item.needed():
-            item.function()
-            _applied.append(item.name)
+    gc.disable()  # the patches import most of the host: a fifth of that time is the collector's, which finds nothing
+    try:
+        for item in PATCHES:
+            if item.name not in skip and item.needed():
+                item.function()
+                _applied.append(item.name)
+    finally:
+        gc.enable()
     return list(_applied)
 
 

@@ -15,13 +15,12 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from warm_stack import run_script
 
-ROOT = Path(__file__).resolve().parents[2]
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # two tests run at a time, each with servers of its own
 HAND_PROBLEM = {
     "problem_id": "one",
     "prompt": "#c\n",
@@ -33,21 +32,13 @@ HAND_RULES = "- {metric: comment_share, above: 0.2, steps: 3, action: lower_lamb
 
 @pytest.fixture(scope="session")
 def tiny_policy_nemo(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A Megatron GPT policy with random weights, see `make_tiny_policy.py`; ten seconds, once per session.
+    """A Megatron GPT policy with random weights, see `make_tiny_policy.py`; once per session.
 
     `other.nemo` beside it has other weights.
     """
     path = tmp_path_factory.mktemp("tiny_policy") / "policy.nemo"
     script = Path(__file__).with_name("make_tiny_policy.py")
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    made = subprocess.run(
-        [sys.executable, str(script), str(path), str(path.with_name("other.nemo"))],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert made.returncode == 0 and path.is_file(), made.stderr[-3000:]
+    run_script(str(script), str(path), str(path.with_name("other.nemo")))
     return path
 
 
@@ -56,10 +47,7 @@ def hand_rollout_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with policy.nemo, prm.nemo and critic.nemo of known outputs, a problem, a rule: `hand_rollout.py`."""
     folder = tmp_path_factory.mktemp("hand_rollout")
     driver = Path(__file__).with_name("hand_rollout.py")
-    made = subprocess.run(
-        [sys.executable, str(driver), "craft", str(folder)], capture_output=True, text=True, timeout=180
-    )
-    assert made.returncode == 0, made.stderr[-3000:]
+    run_script(str(driver), "craft", str(folder))
     (folder / "problems.jsonl").write_text(json.dumps(HAND_PROBLEM) + "\n")
     chat = {"problem_id": "chat", "prompt": "#c\n#c\n", "outcome": "reward_model"}
     (folder / "mixed.jsonl").write_text(json.dumps(HAND_PROBLEM) + "\n" + json.dumps(chat) + "\n")

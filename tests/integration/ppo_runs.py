@@ -14,12 +14,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
 from servers import ROOT, Server
+from warm import Process
+from warm_stack import rank_environments, stack
 
 
 def serve(folder: Path, output: Path, *overrides: str) -> Server:
@@ -44,15 +45,12 @@ def serve(folder: Path, output: Path, *overrides: str) -> Server:
 
 
 def command(folder: Path, output: Path, port: int, *overrides: str, ranks: int = 1, problems: int = 24) -> list[str]:
-    """`train_ppo` with 8 rollouts a step of at most 8 tokens."""
+    """`train_ppo` and its arguments, with 8 rollouts a step of at most 8 tokens."""
     [problem] = (folder / "problems.jsonl").read_text().splitlines()
     rows = [json.loads(problem) | {"problem_id": str(n), "prompt": f"#c\n{n}\n"} for n in range(problems)]
     file = output / "problems.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
     return [
-        sys.executable,
-        *launcher,
         str(ROOT / "scripts/train_ppo.py"),
         f"policy={folder / 'policy.nemo'}",
         f"problems={file}",
@@ -67,9 +65,21 @@ def command(folder: Path, output: Path, port: int, *overrides: str, ranks: int =
     ]
 
 
-def run(arguments: list[str], timeout_s: float = 300) -> None:
-    done = subprocess.run(arguments, capture_output=True, text=True, timeout=timeout_s)
-    assert done.returncode == 0, done.stderr[-3000:]
+def start(arguments: list[str], log: Path, ranks: int = 1) -> list[Process]:
+    """Start the ranks of a run, as torchrun does where they are several."""
+    environments = rank_environments(ranks) if ranks > 1 else [{}]
+    with log.open("ab") as output:
+        return [stack().start(*arguments, stdout=output, env=os.environ | own) for own in environments]
+
+
+def run(arguments: list[str], log: Path, ranks: int = 1, timeout_s: float = 300) -> None:
+    processes = start(arguments, log, ranks)
+    try:
+        codes = [process.wait(timeout_s) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert codes == [0] * ranks, log.read_text()[-3000:]
 
 
 def logged(folder: Path) -> dict[tuple[int, str], Any]:

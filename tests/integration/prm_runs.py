@@ -11,7 +11,7 @@
 # limitations under the License.
 """Runs of `scripts/train_prm.py` and of its models, each in forks of a process that has imported the stack once.
 
-    python prm_runs.py FOLDER    reads a JSON list of runs from stdin, one `Run` each; ends with the first that fails
+    python prm_runs.py FOLDER    makes the runs of FOLDER/runs.json, one `Run` each; ends with the first that fails
 
 A run is what torchrun would start: a process per rank, with torchrun's environment.
 """
@@ -64,7 +64,7 @@ def main(folder: Path) -> None:
     import nemo_prm.megatron.train_prm  # noqa: F401
 
     supervisor.become_subreaper()  # the host's queue of checkpoint saves outlives a process that does not end as usual
-    for item in json.load(sys.stdin):
+    for item in json.loads((folder / "runs.json").read_text()):
         run = Run(**item)
         started = time.monotonic()
         with socket.socket() as probe:

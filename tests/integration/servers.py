@@ -22,8 +22,11 @@ import uuid
 from pathlib import Path
 from types import TracebackType
 
+from warm_stack import stack
+
 ROOT = Path(__file__).resolve().parents[2]
 MARK = "NEMO_PRM_TEST_SERVER"
+HEAVY = {f"scripts/serve_{name}.py" for name in ("critic", "generation", "reward")}  # the stack is imported already
 
 
 class Server:
@@ -43,14 +46,18 @@ class Server:
         own = {MARK: self.mark, "PYTHONPATH": os.pathsep.join(paths), "OMP_NUM_THREADS": "1"}
         with log.open("ab") as output:
             start = output.tell()
-            self.process = subprocess.Popen(
-                [sys.executable, *command],
-                cwd=ROOT,
-                env=os.environ | own | environment,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            variables = os.environ | own | environment
+            if command[0] in HEAVY:
+                self.process = stack().start(*command, stdout=output, env=variables)
+            else:
+                self.process = subprocess.Popen(
+                    [sys.executable, *command],
+                    cwd=ROOT,
+                    env=variables,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
         try:
             self.url = self._wait_until_ready(start, timeout_s)
         except BaseException:
@@ -80,14 +87,19 @@ class Server:
         return self.process.wait(timeout_s)
 
     def processes(self) -> list[int]:
-        """Every living process that came of this server, whoever its parent is now: they inherit the mark."""
+        """Every living process that came of this server, whoever its parent is now.
+
+        They inherit its mark, or, where they are forks of a process that began without it, its session.
+        """
         found = []
-        for entry in os.listdir("/proc"):
+        for entry in filter(str.isdigit, os.listdir("/proc")):
             try:
-                if entry.isdigit() and f"{MARK}={self.mark}".encode() in Path("/proc", entry, "environ").read_bytes():
-                    found.append(int(entry))
+                marked = f"{MARK}={self.mark}".encode() in Path("/proc", entry, "environ").read_bytes()
+                state, _, _, session = Path("/proc", entry, "stat").read_text().rpartition(")")[2].split()[:4]
             except OSError:  # ended in the meantime
                 continue
+            if marked or (int(session) == self.process.pid and state != "Z"):
+                found.append(int(entry))
         return found
 
     def all_gone(self, timeout_s: float = 10.0) -> bool:

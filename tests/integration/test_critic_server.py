@@ -17,9 +17,8 @@ The PRM scores 0.8 at a newline, -2 at EOS and 0.3 elsewhere.
 from __future__ import annotations
 
 import json
+import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -27,6 +26,7 @@ import numpy as np
 import pytest
 import sentencepiece
 from servers import Server
+from warm_stack import stack
 
 from nemo_prm.config import RewardClientConfig
 from nemo_prm.errors import RequestError, ServerError
@@ -169,21 +169,23 @@ def test_the_critic_goes_back_to_the_step_of_the_actors_checkpoint(
 
 def test_ppo_outlives_a_server_that_is_killed_and_restarted(hand_rollout_models: Path) -> None:
     [port] = free_ports(1)
-    command = [sys.executable, str(DRIVER), "train", str(hand_rollout_models), str(port), str(port), "rl_killed"]
-    server = start(hand_rollout_models, "critic_killed", "full", port)
-    with server, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ppo:
-        assert ppo.stdout is not None
-        steps: list[dict[str, Any]] = []
-        for line in ppo.stdout:
-            if not line.startswith("RECORDED "):
-                continue
-            steps.append(json.loads(line.removeprefix("RECORDED ")))
-            if len(steps) == 1:
-                server.stop(signal.SIGKILL)
-                assert server.all_gone()
-                again = start(hand_rollout_models, "critic_killed", "full", port)
+    arguments = [str(DRIVER), "train", str(hand_rollout_models), str(port), str(port), "rl_killed"]
+    log, (printed, output) = hand_rollout_models / "rl_killed.log", os.pipe()
+    steps: list[dict[str, Any]] = []
+    with start(hand_rollout_models, "critic_killed", "full", port) as server, log.open("wb") as errors:
+        ppo = stack().start(*arguments, stdout=output, stderr=errors)
+        os.close(output)
+        with open(printed) as lines:
+            for line in lines:
+                if not line.startswith("RECORDED "):
+                    continue
+                steps.append(json.loads(line.removeprefix("RECORDED ")))
+                if len(steps) == 1:
+                    server.stop(signal.SIGKILL)
+                    assert server.all_gone()
+                    again = start(hand_rollout_models, "critic_killed", "full", port)
         again.end()
-        assert ppo.wait(60) == 0, ppo.stderr.read()[-3000:] if ppo.stderr else ""
+        assert ppo.wait(60) == 0, log.read_text()[-3000:]
     assert len(steps) == 3
     # the values are the PRM's scores, and of the first returns they explain what they do
     first = steps[0]

@@ -14,35 +14,26 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from warm_stack import run_script
 
 from nemo_prm.data.embedded import policy_path, thinking_policy_path
 
 pytestmark = pytest.mark.skipif(importlib.util.find_spec("nemo") is None, reason="needs the extra [nemo]")
-ROOT = Path(__file__).resolve().parents[2]
 
 
-def python(*arguments: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_WAIT_POLICY": "PASSIVE"}
-    result = subprocess.run([sys.executable, *arguments], cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result.stdout
-
-
-def try_policy(path: Path) -> dict[str, Any]:
-    answer: dict[str, Any] = json.loads(python("tests/integration/try_embedded_policy.py", str(path)).splitlines()[-1])
+def try_policy(*arguments: str) -> dict[str, Any]:
+    output = run_script("tests/integration/try_embedded_policy.py", *arguments)
+    answer: dict[str, Any] = json.loads(output.splitlines()[-1])
     return answer
 
 
 @pytest.fixture(scope="module")
 def shipped() -> dict[str, Any]:
-    return try_policy(policy_path())
+    return try_policy(str(policy_path()))
 
 
 def test_size(shipped: dict[str, Any]) -> None:
@@ -70,13 +61,14 @@ def test_its_tokenizer_gives_back_every_text(shipped: dict[str, Any]) -> None:
 def test_the_policy_that_thinks_has_a_thought_per_operation_and_follows_it() -> None:
     path = thinking_policy_path()
     assert path.stat().st_size < 20_000_000
-    found = json.loads(python("tests/integration/try_embedded_policy.py", str(path), "thinks").splitlines()[-1])
+    found = try_policy(str(path), "thinks")
     assert found["thought_per_operation"] > 0.85
     assert found["lines_as_thought"] > 0.7
 
 
 def test_the_script_makes_a_policy(tmp_path: Path) -> None:
     output = tmp_path / "made" / "policy.nemo"
-    python("scripts/pretrain_policy.py", f"output={output}", f"work_dir={tmp_path}/work", "trainer.sft.max_steps=4")
-    made = try_policy(output)
+    settings = [f"output={output}", f"work_dir={tmp_path}/work", "trainer.sft.max_steps=4"]
+    run_script("scripts/pretrain_policy.py", *settings)
+    made = try_policy(str(output))
     assert made["parameters"] > 0.9e6 and made["round_trip"] and made["pass_at_1"]["all"] == 0.0

@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -39,6 +38,7 @@ import numpy as np
 import pytest
 from conftest import HAND_PROBLEM
 from servers import Server
+from warm_stack import run_script
 
 from nemo_prm.config import RewardClientConfig
 from nemo_prm.processes import Children, free_ports
@@ -66,12 +66,6 @@ MODES = {
     "not coding": [-1.995, -2.1],  # the reward model says -2; no line rewards
     "infra_error": [],
 }
-
-
-def run(*arguments: str, timeout_s: float = 180) -> str:
-    result = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=timeout_s)
-    assert result.returncode == 0, result.stderr[-3000:]
-    return result.stdout
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +110,7 @@ def test_the_reward_server_pays_every_line_once(ports: tuple[int, int, int]) -> 
 @pytest.fixture(scope="module")
 def modes(hand_rollout_models: Path, ports: tuple[int, int, int]) -> dict[str, Any]:
     """The data of one step with a rollout of every kind; nothing learns from it."""
-    output = run(str(DRIVER), "modes", str(hand_rollout_models), *map(str, ports), "modes")
+    output = run_script(str(DRIVER), "modes", str(hand_rollout_models), *map(str, ports), "modes")
     [line] = [line for line in output.splitlines() if line.startswith("RECORDED ")]
     found: dict[str, Any] = json.loads(line.removeprefix("RECORDED "))
     return found
@@ -165,7 +159,7 @@ def test_what_is_logged_of_rollouts_of_every_kind(modes: dict[str, Any]) -> None
 @pytest.fixture(scope="module")
 def steps(hand_rollout_models: Path, ports: tuple[int, int, int], modes: dict[str, Any]) -> list[dict[str, Any]]:
     """The data of three PPO steps; in the second one verdict is unknown, in the third both are."""
-    output = run(str(DRIVER), "train", str(hand_rollout_models), *map(str, ports[:2]), "rl")
+    output = run_script(str(DRIVER), "train", str(hand_rollout_models), *map(str, ports[:2]), "rl")
     assert "FINITE True" in output
     assert f"RESUMED AT {2**24 + 1} SAMPLES" in output and "GAE AS THE HOST'S True" in output
     return [json.loads(line.removeprefix("RECORDED ")) for line in output.splitlines() if line.startswith("RECORDED ")]

@@ -14,10 +14,7 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from label_rows import make_rows
 
 pytest.importorskip("torch", reason="the heavy stack is not installed: pip install -c constraints.txt .[nemo]")
 from try_huggingface import CASES, ROOT, TEXTS
+from warm_stack import run_script, stack
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         text = "".join(json.dumps(row) + "\n" for row in make_rows(count, seed=1))
         (folder / "data" / f"{name}.jsonl").write_text(text)
     driver = Path(__file__).with_name("try_huggingface.py")
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    result = subprocess.run(
-        [sys.executable, str(driver), str(folder)], env=environment, capture_output=True, text=True, timeout=600
-    )
-    assert result.returncode == 0, result.stderr[-4000:]
+    run_script(str(driver), str(folder), timeout_s=600, HF_HUB_OFFLINE="1")
     return folder
 
 
@@ -90,8 +84,7 @@ def test_a_prm_is_trained_from_an_imported_policy(folder: Path) -> None:
 
 
 def refused(script: str, *overrides: str) -> str:
-    command = [sys.executable, str(ROOT / "scripts" / f"{script}.py"), *overrides]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    result = stack().run(str(ROOT / "scripts" / f"{script}.py"), *overrides, timeout=60)
     assert result.returncode == 2 and "Traceback" not in result.stderr, result.stderr[-2000:]
     return result.stderr.strip().splitlines()[-1]
 

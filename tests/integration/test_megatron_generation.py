@@ -14,26 +14,19 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from warm_stack import run_script
 
 pytest.importorskip("nemo_aligner")
-
-ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(scope="module")
 def result() -> dict[str, Any]:
     script = Path(__file__).with_name("try_generation.py")
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    ended = subprocess.run([sys.executable, str(script)], env=environment, capture_output=True, text=True, timeout=300)
-    lines = [line for line in ended.stdout.splitlines() if line.startswith("RESULT ")]
-    assert ended.returncode == 0 and lines, ended.stderr[-3000:]
+    lines = [line for line in run_script(str(script)).splitlines() if line.startswith("RESULT ")]
     return json.loads(lines[0].removeprefix("RESULT "))
 
 

@@ -37,7 +37,8 @@ OVERRIDES = [
 
 def numbers(folder: Path, output: Path, ranks: int, *overrides: str) -> dict[tuple[int, str], Any]:
     with serve(folder, output, "model.global_batch_size=8") as server:
-        run(command(folder, output, server.port, *OVERRIDES, *overrides, ranks=ranks, problems=8))
+        arguments = command(folder, output, server.port, *OVERRIDES, *overrides, ranks=ranks, problems=8)
+        run(arguments, output / "actor.log", ranks)
     return logged(output)
 
 

@@ -17,12 +17,12 @@ The policy has random weights and samples. The critic lives on when the actor is
 from __future__ import annotations
 
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from ppo_runs import command, logged, run, serve
+from ppo_runs import command, logged, run, serve, start
+from warm import Process
 
 from nemo_prm.supervisor import descendants
 
@@ -39,10 +39,10 @@ OVERRIDES = [
 ]
 
 
-def wait_for(path: Path, process: subprocess.Popen[str], timeout_s: float = 120) -> None:
+def wait_for(path: Path, process: Process, log: Path, timeout_s: float = 120) -> None:
     deadline = time.monotonic() + timeout_s
     while not path.exists():
-        assert process.poll() is None, process.stderr.read()[-3000:] if process.stderr else ""
+        assert process.poll() is None, log.read_text()[-3000:]
         assert time.monotonic() < deadline, f"no {path}"
         time.sleep(0.02)
 
@@ -60,16 +60,18 @@ def none_left(processes: list[int], timeout_s: float = 10) -> bool:
 def test_killed_and_started_again(hand_rollout_models: Path, tmp_path: Path) -> None:
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     with serve(hand_rollout_models, whole, "model.global_batch_size=4") as server:
-        run(command(hand_rollout_models, whole, server.port, *OVERRIDES))
+        run(command(hand_rollout_models, whole, server.port, *OVERRIDES), whole / "actor.log")
     with serve(hand_rollout_models, killed, "model.global_batch_size=4") as server:
         arguments = command(hand_rollout_models, killed, server.port, *OVERRIDES)
-        with subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
-            # in the fourth step: the critic has been trained beyond the checkpoint
-            wait_for(killed / "actor/rollouts/step_000003.jsonl", process)
-            came_of_it = descendants(process.pid)
-            process.send_signal(signal.SIGKILL)
+        log = killed / "actor.log"
+        [process] = start(arguments, log)
+        # in the fourth step: the critic has been trained beyond the checkpoint
+        wait_for(killed / "actor/rollouts/step_000003.jsonl", process, log)
+        came_of_it = descendants(process.pid)
+        process.kill()
         assert came_of_it and none_left(came_of_it)
-        run(arguments)
+        assert process.wait(10) == -signal.SIGKILL
+        run(arguments, log)
 
     expected, found = logged(whole), logged(killed)
     assert {step for step, name in expected if name.startswith("train_rollouts/")} == set(range(STEPS))

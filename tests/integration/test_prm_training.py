@@ -14,9 +14,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -25,6 +22,7 @@ import numpy as np
 import pytest
 from label_rows import make_rows
 from prm_runs import Run
+from warm_stack import run_script
 
 pytest.importorskip("torch", reason="the heavy stack is not installed: pip install -c constraints.txt .[nemo]")
 
@@ -94,16 +92,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_policy_nemo: Path) -> 
         train("lora_resumed", "lora_killed", *lora),
     ]
     driver = Path(__file__).with_name("prm_runs.py")
-    result = subprocess.run(
-        [sys.executable, str(driver), str(folder)],
-        input=json.dumps([asdict(run) for run in runs]),
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr[-5000:]
-    print(result.stdout)
+    (folder / "runs.json").write_text(json.dumps([asdict(run) for run in runs]))
+    print(run_script(str(driver), str(folder), timeout_s=600))
     return folder
 
 

@@ -38,7 +38,7 @@ def test_rloo_trains_without_a_server(hand_rollout_models: Path, tmp_path: Path)
         "model.micro_batch_size=4",
         "model.global_batch_size=8",
     )
-    run(arguments)
+    run(arguments, tmp_path / "actor.log")
     found = logged(tmp_path / "actor")
     for step in (0, 1):
         assert found[step, "train_rollouts/rollout_size"] == 8

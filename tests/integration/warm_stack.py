@@ -1,0 +1,56 @@
+# Licensed under the Apache License, Version 2.0 (the "License");
+# you may not use this file except in compliance with the License.
+# You may obtain a copy of the License at
+#
+#     http://www.apache.org/licenses/LICENSE-2.0
+#
+# Unless required by applicable law or agreed to in writing, software
+# distributed under the License is distributed on an "AS IS" BASIS,
+# WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
+# See the License for the specific language governing permissions and
+# limitations under the License.
+"""The heavy stack, imported once per process of pytest for all scripts of its tests: 10 s that each would take."""
+
+from __future__ import annotations
+
+import functools
+import os
+from pathlib import Path
+
+from warm import ROOT, Warm
+
+from nemo_prm.processes import free_ports
+
+IMPORTS = [
+    "hydra.main",
+    "patched_stack",
+    "nemo_prm.megatron.train_prm",
+    "nemo_prm.ppo.train_ppo",
+    "nemo_prm.serving.critic",
+    "nemo_prm.serving.generation",
+    "nemo_prm.serving.reward",
+]
+
+
+@functools.cache
+def stack() -> Warm:
+    """Where scripts of the heavy side are started; it ends with the process of pytest."""
+    paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+    return Warm(*IMPORTS, PYTHONPATH=paths, OMP_NUM_THREADS="1")
+
+
+def run_script(*arguments: str, timeout_s: float = 300.0, **environment: str) -> str:
+    """Run a script to its end and return what it has printed to stdout; its failure is this test's."""
+    variables = os.environ | {"PYTHONPATH": str(ROOT)} | environment
+    done = stack().run(*arguments, timeout=timeout_s, env=variables)
+    assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
+    return done.stdout
+
+
+def rank_environments(ranks: int) -> list[dict[str, str]]:
+    """What torchrun adds to the environment of each rank."""
+    [port] = free_ports(1)
+    shared = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "GROUP_RANK": "0"}
+    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    shared |= {"TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_RESTART_COUNT": "0"}
+    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
