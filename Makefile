@@ -45,7 +45,7 @@ quickstart: venv
 
 test: venv $(MCORE_011)
 	PYTHONPATH=$(abspath $(MCORE_011)) $(BIN)/python -m pytest -q tests/integration/test_compat.py
-	NEMO_PRM_MCORE_011=$(abspath $(MCORE_011)) $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	NEMO_PRM_MCORE_011=$(abspath $(MCORE_011)) $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 test-deploy: venv
 	shellcheck -x scripts/slurm/*

@@ -265,8 +265,8 @@ class TritonProcess:
                 workspace=self._directory / "workspace",
                 **_security(resolve_token(self.config.token)),
             )
-            # PyTriton's model configs are complete. Without this Triton starts every model's stub twice, the first time
-            # to ask for what is missing: 1.3 s a model.
+            # PyTriton's model configs are complete. Without this Triton starts every model's stub twice, the first
+            # time to ask for what is missing: 1.3 s a model.
             self._triton._triton_server_config["strict-model-config"] = True
             for spec, infer, model_config in self._bindings:
                 inputs, outputs = (

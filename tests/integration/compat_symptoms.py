@@ -212,11 +212,11 @@ def packed_huggingface_tokenizer() -> None:
         Tokenizer(WordLevel({"a": 0}, unk_token="a")).save(file.name)
         config.write('{"tokenizer_class": "PreTrainedTokenizerFast"}')
         config.flush()
-        os.environ["HF_HUB_OFFLINE"] = "1"
         megatron_base_model.get_nmt_tokenizer("huggingface", "no/such-model", file.name, config.name, use_fast=True)
 
 
 def main() -> None:
+    os.environ["HF_HUB_OFFLINE"] = "1"  # read when the library is imported; else it asks the hub again and again
     names = sys.argv[1:]
     result: dict[str, str | None] = {}
     for name in names:

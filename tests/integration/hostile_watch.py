@@ -82,18 +82,19 @@ def load(path: Path) -> Program:
     found = dict(re.findall(r"^(?:#|//) (\w+): (.+)$", text, re.MULTILINE))
     minimum = found.get("minimum", "rlimits")
     assert {"tries", "verdict"} <= found.keys() and minimum in LEVELS, f"{path}: its comment lacks something"
+    verdicts = frozenset(found["verdict"].split(", "))
     return Program(
         name=f"{path.parent.name}/{path.stem}",
         text=text,
         language="cpp" if path.suffix == ".cpp" else "python",
-        verdicts=frozenset(found["verdict"].split(", ")),
+        verdicts=verdicts,
         kind=found.get("kind", "stdio"),
         minimum=minimum,
         needs_filter=found.get("needs") == "filter",
         problem=found.get("problem", "secret"),
         tests=found.get("tests", ""),
         before=found.get("before", ""),
-        time_s=float(found.get("time", 0.3)),
+        time_s=float(found.get("time", 0.3 if "time_limit" in verdicts else 2.0)),
         memory_mb=int(found.get("memory", 256)),
         seconds=float(found.get("seconds", 15)),
     )

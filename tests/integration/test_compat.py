@@ -20,6 +20,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -58,7 +59,8 @@ def patched() -> dict[str, str | None]:
         "import sys; sys.path.insert(0, sys.argv[1]); from nemo_prm.megatron import compat; applied = compat.apply();"
         "import compat_symptoms as s; sys.argv[1:] = applied; s.main()"
     )
-    result = subprocess.run([sys.executable, "-c", program, str(HERE)], capture_output=True, text=True, timeout=300)
+    command, offline = [sys.executable, "-c", program, str(HERE)], os.environ | {"HF_HUB_OFFLINE": "1"}
+    result = subprocess.run(command, env=offline, capture_output=True, text=True, timeout=300)
     assert result.returncode == 0, result.stderr[-2000:]
     return json.loads(result.stdout.splitlines()[-1])
 

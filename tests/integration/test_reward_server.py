@@ -23,8 +23,7 @@ from typing import Iterator
 
 import numpy as np
 import pytest
-from conftest import ROOT
-from servers import Server
+from servers import ROOT, Server
 
 from nemo_prm.config import RewardClientConfig
 from nemo_prm.processes import free_ports

@@ -62,8 +62,9 @@ def verifier(request: pytest.FixtureRequest) -> Iterator[SandboxVerifier]:
 
 @pytest.fixture(autouse=True)
 def nothing_left(request: pytest.FixtureRequest, own_temporary_folder: Path) -> Iterator[None]:
+    others = set(psutil.Process().children(recursive=True))  # which other tests' modules have started for themselves
     yield
-    for process in psutil.Process().children(recursive=True):
+    for process in set(psutil.Process().children(recursive=True)) - others:
         with contextlib.suppress(psutil.NoSuchProcess):
             assert any(part.endswith("zygote.py") for part in process.cmdline()) or process.name() == "bwrap"
     assert list(own_temporary_folder.glob("*/*")) == [], "a working folder was left"
