@@ -118,7 +118,7 @@ def train_ppo(cfg: DictConfig) -> Path:
             trainer = _fit_ppo(cfg, common, watch, problems, verifier, state)
         else:
             client = OutcomeClient(Judge(problems, model.tokenizer, verifier, cfg.outcome))
-            trainer = OutcomeReinforceTrainer(rm=client, **common)
+            trainer = OutcomeReinforceTrainer(output=Path(cfg.output), rm=client, **common)
             if state is not None:
                 trainer.load_state_dict(state)
             trainer.fit()

@@ -26,27 +26,23 @@ The reward tensor itself enters through `compat.dense_ppo_rewards`: [B, S-1] rew
 from __future__ import annotations
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any, Sequence
 
 import psutil
 import torch
-from megatron.core.tensor_parallel import get_cuda_rng_tracker
 from nemo.utils import logging
 from nemo_aligner.algorithms.ppo import PPOTrainer
 from nemo_aligner.utils import parallel_state
 from nemo_aligner.utils.distributed import Timer, masked_global_mean_var, normalize_tensor
 
 from nemo_prm.data.jsonl import read_json, write_json
-from nemo_prm.errors import CheckpointError
 from nemo_prm.ppo.probe import Probe
+from nemo_prm.ppo.resume import RandomStates, agreed_counters
 from nemo_prm.ppo.samples import write_samples
 from nemo_prm.rewards.monitors import GENERAL_METRICS, PRM_METRICS, SUMS, Rollout, rollout_metrics, rollout_sums
 from nemo_prm.rewards.rules import Watch
-
-COUNTERS = ("step", "consumed_samples", "ppo_optimization_step")  # what the host keeps in a checkpoint's name
 
 
 class StoppableTimer(Timer):
@@ -91,26 +87,6 @@ def outcome_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
     return rollout_metrics(dict(zip(SUMS, summed.tolist())))
 
 
-def save_random_states(path: Path) -> None:
-    """Write what this rank's random numbers come from: PyTorch's generators and Megatron's tracker."""
-    states = {
-        "cpu": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state(),
-        "tracker": get_cuda_rng_tracker().get_states(),
-    }
-    partial = path.with_suffix(".partial")
-    torch.save(states, partial)
-    os.replace(partial, path)
-
-
-def load_random_states(path: Path) -> None:
-    """The inverse of `save_random_states`."""
-    states = torch.load(path, map_location="cpu", weights_only=True)
-    torch.cuda.set_rng_state(states["cuda"])
-    torch.set_rng_state(states["cpu"])
-    get_cuda_rng_tracker().set_states(states["tracker"])
-
-
 class DensePPOTrainer(PPOTrainer):
     """Its `rm_critic` is a `nemo_prm.ppo.client.DenseRewardClient`. B responses padded to S tokens."""
 
@@ -127,11 +103,10 @@ class DensePPOTrainer(PPOTrainer):
         self.output, self.watch, self.num_samples = output, watch, num_samples
         self.stopped_by: str | None = None  # the rule that ended the run, and why
         self.rollouts: list[Rollout] = []  # of this step and data-parallel rank
-        self.saved = 0  # step of the last checkpoint
+        self.random_states = RandomStates(output)
         self.probe: Probe | None = None
         if self.rm_critic.cfg.dense_reward and num_probes:
-            # beside the checkpoints, since a run that resumes has the files of its folder moved away by the host
-            self.probe = Probe(output / "checkpoints/probe.json", self.rm_critic.communicator, num_probes)
+            self.probe = Probe(self.random_states.folder / "probe.json", self.rm_critic.communicator, num_probes)
 
     def compute_rollout_metrics(self, rollout_batch: Any) -> dict[str, Any]:
         """rewards float [B, S-1] of the global batch, NaN rows unknown."""
@@ -213,19 +188,13 @@ class DensePPOTrainer(PPOTrainer):
         if torch.distributed.get_rank() == 0:
             kept = self._rules_file().exists() and read_json(self._rules_file()) or {}
             write_json(self._rules_file(), {**kept, str(self.step): self.watch.state_dict()})
-        save_random_states(self._random_states_file(self.step))
+        self.random_states.save(self.step)
         self.rm_critic.ppo_step = self.step
         super().save(extra_candidates, is_train_end)
-        for former in self._rules_file().parent.glob(self._random_states_file("*").name):
-            if former not in (self._random_states_file(self.step), self._random_states_file(self.saved)):
-                former.unlink(missing_ok=True)
-        self.saved = self.step
+        self.random_states.clean(self.step)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint; rules and random numbers go on from what they were there. Collective.
-
-        The host compares the ranks' counters as float32, which cannot tell samples apart beyond 2**24: there it
-        refuses a good checkpoint.
 
         Args:
             state_dict: step, consumed_samples and ppo_optimization_step.
@@ -233,29 +202,15 @@ class DensePPOTrainer(PPOTrainer):
         Raises:
             CheckpointError: the ranks have found different checkpoints.
         """
-        counters = [int(state_dict[name]) for name in COUNTERS]
-        of_rank_0 = torch.tensor(counters, dtype=torch.int64, device=torch.cuda.current_device())
-        torch.distributed.broadcast(of_rank_0, 0)
-        if counters != of_rank_0.tolist():
-            raise CheckpointError(
-                f"rank {torch.distributed.get_rank()} resumes from {dict(zip(COUNTERS, counters))}, but rank 0 from "
-                f"{dict(zip(COUNTERS, of_rank_0.tolist()))}: do all hosts see the same {self.output / 'checkpoints'}?"
-            )
-        self.step, self.consumed_samples, self.ppo_optimization_step = counters
+        self.step, self.consumed_samples, self.ppo_optimization_step = agreed_counters(
+            state_dict, ("step", "consumed_samples", "ppo_optimization_step"), self.random_states.folder
+        )
         self.set_max_steps()
         kept = read_json(self._rules_file()) if self._rules_file().exists() else {}
         if str(self.step) in kept:
             self.watch.load_state_dict(kept[str(self.step)])
         self.rm_critic.lambda_scale = self.watch.lambda_scale
-        self.saved = self.step
-        if self._random_states_file(self.step).exists():
-            load_random_states(self._random_states_file(self.step))
-        else:
-            logging.warning(f"no {self._random_states_file(self.step)}: the run goes on with other random numbers")
-
-    def _random_states_file(self, step: int | str) -> Path:
-        return self.output / "checkpoints" / f"random_states-{step}-rank_{torch.distributed.get_rank()}.pt"
+        self.random_states.load(self.step)
 
     def _rules_file(self) -> Path:
-        # beside the checkpoints, since a run that resumes has the files of its folder moved away by the host
-        return self.output / "checkpoints" / "rules.json"
+        return self.random_states.folder / "rules.json"

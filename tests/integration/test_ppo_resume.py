@@ -39,9 +39,10 @@ OVERRIDES = [
 ]
 
 
-def wait_for(path: Path, process: Process, log: Path, timeout_s: float = 120) -> None:
+def wait_for(path: Path, process: Process, log: Path, text: str = "", timeout_s: float = 120) -> None:
+    """Return when the file is there and holds the text."""
     deadline = time.monotonic() + timeout_s
-    while not path.exists():
+    while not path.exists() or text not in path.read_text():
         assert process.poll() is None, log.read_text()[-3000:]
         assert time.monotonic() < deadline, f"no {path}"
         time.sleep(0.02)
@@ -79,3 +80,24 @@ def test_killed_and_started_again(hand_rollout_models: Path, tmp_path: Path) -> 
     assert len({value for (_, name), value in expected.items() if name == "train_rollouts/rewards"}) > 1
     assert found == expected
     assert (killed / "actor/policy.nemo").exists()
+
+
+def test_rloo_is_killed_and_started_again(hand_rollout_models: Path, tmp_path: Path) -> None:
+    def arguments(output: Path) -> list[str]:
+        output.mkdir()
+        settings = ["algorithm=reinforce", "dense_reward=false", "rollouts_per_prompt=4"]
+        return command(hand_rollout_models, output, 9, *OVERRIDES, *settings)  # nobody listens on port 9
+
+    whole, killed = tmp_path / "whole", tmp_path / "killed"
+    run(arguments(whole), whole / "actor.log")
+    again, log = arguments(killed), killed / "actor.log"
+    [process] = start(again, log)
+    wait_for(killed / "actor/metrics.jsonl", process, log, '"step": 2')  # beyond the checkpoint
+    process.kill()
+    assert process.wait(10) == -signal.SIGKILL
+    run(again, log)
+
+    expected, found = logged(whole), logged(killed)
+    assert {step for step, name in expected if name.startswith("train_rollouts/")} == set(range(STEPS))
+    assert len({value for (_, name), value in expected.items() if name == "train_rollouts/rewards"}) > 1
+    assert found == expected
