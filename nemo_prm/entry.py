@@ -20,6 +20,7 @@ schema `label_schema` that this module registers from the dataclass.
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from pathlib import Path
@@ -76,6 +77,10 @@ def script(schema: type | None = None) -> Callable[[Callable[[Any], None]], Call
                     main(config)
                 except NemoPrmError as error:
                     fail(str(error))
+                except OSError as error:  # no such folder, no space left; a fault of ours has no file name
+                    if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+                        raise
+                    fail(f"{error.filename or 'a file'}: {error.strerror}")
 
             try:
                 compose_and_run()

@@ -97,7 +97,10 @@ class StepScorer(Protocol):
     """Scores every step of responses (a process reward model)."""
 
     def score_steps(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[float]]:
-        """Return one raw score per line of each response (a line ends with its newline; the last may lack one)."""
+        """Return one raw score per line of each response (a line ends with its newline; the last may lack one).
+
+        None for a response that does not fit the model's context with its prompt: its list is empty.
+        """
         ...
 
 
@@ -112,8 +115,8 @@ class OutcomeScorer(Protocol):
 class Splitter(Protocol):
     """Cuts a response into steps (`nemo_prm.data.splitters`)."""
 
-    def __call__(self, response: str, language: Language) -> tuple[Step, ...]:
-        """Return the steps of any text, broken code included.
+    def __call__(self, response: str, language: Language, prompt: str = "") -> tuple[Step, ...]:
+        """Return the steps of any text, broken code included; `prompt` is what it answers.
 
         They are contiguous, none is empty, each ends with a newline or with the response, and they cover
         `nemo_prm.data.steps.code_span`, or all from 0 to its end where the text before the code counts too.

@@ -23,7 +23,7 @@ from nemo_prm.entry import script
 def main(config: ImportProblemsConfig) -> None:
     from nemo_prm.data.benchmarks import load_benchmark
     from nemo_prm.data.jsonl import write_jsonl
-    from nemo_prm.data.problems import load_problem_file, problem_to_json
+    from nemo_prm.data.problems import problem_to_json
     from nemo_prm.errors import DataError
 
     found = load_benchmark(config.format, config.sources, config.released_from, config.released_until, config.limit)
@@ -32,10 +32,7 @@ def main(config: ImportProblemsConfig) -> None:
         raise DataError(f"no problem is left of {', '.join(config.sources)}: {left_out or 'there was none'}")
     output = Path(config.output)
     output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f"{output.name}.partial")
-    write_jsonl(partial, map(problem_to_json, found.problems))
-    load_problem_file(partial)  # so that a bad one is found now, and not in the middle of a job
-    partial.replace(output)
+    write_jsonl(output, map(problem_to_json, found.problems))
     print(f"{output}: {len(found.problems)} problems{', ' * bool(left_out)}{left_out}")
 
 

@@ -52,7 +52,7 @@ def main(config: LabelConfig) -> None:
     with ExitStack() as stack:
         store = stack.enter_context(LabelStore(output, settings))
         cache = stack.enter_context(Cache(config.cache or f"{output}.cache"))
-        verifier = stack.enter_context(open_verifier(config.sandbox))
+        verifier = stack.enter_context(open_verifier(config.sandbox, pass_rates=config.search == "every"))
         generator = stack.enter_context(open_generator(config.generator))
         scorer = None
         if config.prm_url is not None:

@@ -56,14 +56,15 @@ def main(config: SelectDataConfig) -> None:
         "labels": list(config.labels),
         "available": summarize(rows),
     }
+    (output / "summary.json").unlink(missing_ok=True)  # it comes last: without it the files may be of two selections
     for name, part in made._asdict().items():
         write_jsonl(output / f"{name}.jsonl", map(label_row_to_json, part))
         summary[name] = summarize(part)
-    write_json(output / "summary.json", summary)
     for name in STRATEGIES:
         content = selection_manifest(rows, name, config.validation_share, config.seed)
         origin = {"labels": list(config.labels), "exclude_problems": list(config.exclude_problems)}
         write_json(output / "manifests" / f"{name}.json", {**origin, **content})
+    write_json(output / "summary.json", summary)
     print(
         f"{output}: {config.strategy} selects {len(selected)} of {len(rows)} responses, "
         f"{len(split.train)} to train on and {len(split.validation)} to validate"

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from nemo_prm.data.problems import load_problems
 from nemo_prm.entry import script
 from nemo_prm.megatron.checkpoint import resolve_nemo
-from nemo_prm.ppo.servers import sandbox_config, server_clients
+from nemo_prm.ppo.servers import pass_rates, sandbox_config, server_clients
 from nemo_prm.serving.verifier_client import open_verifier
 
 
@@ -28,7 +28,7 @@ def main(cfg: DictConfig) -> None:
     if cfg.algorithm == "ppo":
         for client in server_clients(cfg.remote_critic_rm, problems).values():
             client.wait_ready()
-    open_verifier(sandbox_config(cfg.sandbox)).close()
+    open_verifier(sandbox_config(cfg.sandbox), **pass_rates(cfg)).close()
     from nemo_prm.megatron import compat
 
     compat.apply()

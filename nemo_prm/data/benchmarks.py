@@ -36,7 +36,8 @@ from pathlib import Path
 from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from nemo_prm.data.fields import Fields
-from nemo_prm.data.jsonl import PathLike, read_bytes, read_jsonl
+from nemo_prm.data.jsonl import PathLike, json_type, read_bytes, read_json, read_jsonl
+from nemo_prm.data.problems import problem_from_json, problem_to_json
 from nemo_prm.errors import ConfigError, DataError
 from nemo_prm.types import Checker, Problem, TestCase
 
@@ -107,8 +108,12 @@ def load_benchmark(
             problem = READERS[name].problem(row)
             if isinstance(problem, str):
                 found.leave_out(problem)
-            elif problem.prompt in prompts or problem.problem_id in ids:
+                continue
+            problem_from_json(problem_to_json(problem), where)  # a bad one is found now, and not when a job reads it
+            if problem.prompt in prompts:
                 found.leave_out("repeated")
+            elif problem.problem_id in ids:
+                found.leave_out("another has its id")
             else:
                 prompts.add(problem.prompt)
                 ids.add(problem.problem_id)
@@ -184,12 +189,15 @@ def apps_problem(row: Fields) -> Problem | str:
     """Programs that read stdin, or a function of the starter code (`fn_name`)."""
     try:
         cases = json.loads(row.text("input_output", "") or "{}")
-    except (ValueError, RecursionError):  # numbers of thousands of digits are in there
+        json.dumps(cases, ensure_ascii=False).encode()  # no lone surrogates
+        inputs, outputs, entry_point = cases.get("inputs", []), cases.get("outputs", []), cases.get("fn_name")
+        counts = len(inputs), len(outputs)
+    except (ValueError, RecursionError, AttributeError, TypeError):  # numbers of thousands of digits are in there
         return "tests that cannot be read"
-    inputs, outputs = cases.get("inputs", []), cases.get("outputs", [])
-    if not inputs or len(inputs) != len(outputs):
+    if not inputs or counts[0] != counts[1]:
         return "no tests"
-    entry_point = cases.get("fn_name")
+    if entry_point and any(map(_has_integer_keys, (inputs, outputs))):
+        return "dictionaries with integers for keys"
     if entry_point:
         tests = [_apps_call(args, output) for args, output in zip(inputs, outputs)]
     else:
@@ -197,14 +205,25 @@ def apps_problem(row: Fields) -> Problem | str:
     starter = row.optional_text("starter_code") or ""
     how = "Use Call-Based format" if entry_point else "Use Standard Input format"
     identity = row.get("problem_id") if "problem_id" in row.value else row.get("id")
+    split = _SPLIT.search(str(row.get("source", "")))  # train and test number their problems alike
     return Problem(
-        problem_id=f"apps/{identity}",
+        problem_id=f"apps/{split.group() + '/' if split else ''}{identity}",
         prompt=f"QUESTION:\n{row.filled('question')}\n{starter}\n{how}\n\nANSWER:\n",  # arXiv 2105.09938, appendix
         tests=tuple(tests),
         entry_point=entry_point or None,
         difficulty=row.optional_text("difficulty"),
         time_limit_s=APPS_TIME_LIMIT_S,
     )
+
+
+_SPLIT = re.compile(r"(?<![a-z])(train|test)(?![a-z])")
+
+
+def _has_integer_keys(value: Any) -> bool:
+    """Whether some dictionary has none but decimal keys: the harness makes integers of these, and our tests cannot."""
+    if isinstance(value, dict):
+        return bool(value) and all(key.isdecimal() for key in value) or any(map(_has_integer_keys, value.values()))
+    return isinstance(value, list) and any(map(_has_integer_keys, value))
 
 
 def _apps_call(args: Any, output: Any) -> TestCase:
@@ -216,7 +235,7 @@ def _apps_call(args: Any, output: Any) -> TestCase:
 
 def livecodebench_problem(row: Fields) -> Problem | str:
     """Public tests for search, all tests for the verdict, as the benchmark's own harness has it."""
-    metadata = json.loads(row.text("metadata", "") or "{}")
+    metadata = _metadata(row)
     public = _livecodebench_tests(row, "public_test_cases", metadata)
     private = _livecodebench_tests(row, "private_test_cases", metadata)
     if not public + private:
@@ -240,12 +259,24 @@ def livecodebench_problem(row: Fields) -> Problem | str:
     )
 
 
+def _metadata(row: Fields) -> Mapping[str, Any]:
+    try:
+        value = json.loads(row.text("metadata", "") or "{}")
+    except (ValueError, RecursionError) as error:
+        raise row.error("metadata", f"is no JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise row.error("metadata", f"must be an object, found {json_type(value)}")
+    return value
+
+
 def _livecodebench_tests(row: Fields, key: str, metadata: Mapping[str, Any]) -> tuple[TestCase, ...]:
     text = row.text(key, "") or "[]"
     try:
         cases = json.loads(text if text.lstrip().startswith("[") else _unpickled(text))
         return tuple(_livecodebench_test(case, metadata) for case in cases)
-    except (ValueError, KeyError, TypeError, binascii.Error, zlib.error, pickle.UnpicklingError, EOFError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, EOFError) as error:
+        raise row.error(key, f"cannot be read ({error})") from None
+    except (binascii.Error, zlib.error, pickle.UnpicklingError) as error:
         raise row.error(key, f"cannot be read ({error})") from None
 
 
@@ -308,18 +339,22 @@ def _json_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _apps_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """JSON Lines, or a folder with a folder for each problem."""
+    source = path.resolve().name if path.is_dir() else path.stem
     if not path.is_dir():
-        yield from _json_rows(path)
+        for where, value in _json_rows(path):
+            yield where, {**value, "source": source}
         return
     folders = sorted(each for each in path.iterdir() if (each / "question.txt").exists())
     if not folders:
         raise DataError(f"{path}: holds no folder with a question.txt; is it train or test of APPS?")
     for folder in folders:
-        metadata = json.loads(_text(folder / "metadata.json") or "{}")
+        known = (folder / "metadata.json").exists()
+        metadata = read_json(folder / "metadata.json") if known else {}
         yield (
             str(folder),
             {
                 "id": folder.name,
+                "source": source,
                 "question": _text(folder / "question.txt"),
                 "input_output": _text(folder / "input_output.json"),
                 "starter_code": _text(folder / "starter_code.py"),
@@ -329,7 +364,10 @@ def _apps_rows(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+    try:
+        return path.read_text(encoding="utf-8") if path.exists() else ""
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: is no UTF-8 (byte {error.start})") from None
 
 
 @dataclass(frozen=True)

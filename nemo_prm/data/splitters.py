@@ -40,18 +40,18 @@ def splitter(name: str) -> Splitter:
     return _SPLITTERS[name]
 
 
-def split_blocks(response: str, language: Language) -> tuple[Step, ...]:
+def split_blocks(response: str, language: Language, prompt: str = "") -> tuple[Step, ...]:
     """Cut code into its statements, those in bodies of functions and classes included (`nemo_prm.data.statements`).
 
     The head of a definition is a step with its decorators or template; a loop or branch is one with all it holds.
     """
-    lines = split_lines(response, language)
+    lines = split_lines(response, language, prompt)
     return _join(lines, [statement.line for statement in _statements(response, lines, language)])
 
 
-def split_functions(response: str, language: Language) -> tuple[Step, ...]:
+def split_functions(response: str, language: Language, prompt: str = "") -> tuple[Step, ...]:
     """Cut code into its outermost functions and classes, and the code between them."""
-    lines = split_lines(response, language)
+    lines = split_lines(response, language, prompt)
     starts, new = [], True
     for statement in _statements(response, lines, language):
         if statement.depth == 0:
@@ -90,7 +90,7 @@ _NUMBERED = re.compile(_BEFORE_MARK + r"\d+[.)][ \t]", re.MULTILINE)
 _PARAGRAPH = re.compile(r"(?<=\n)[ \t\r]*\n(?=[^\n]*\S)")
 
 
-def split_thoughts(response: str, language: Language) -> tuple[Step, ...]:
+def split_thoughts(response: str, language: Language, prompt: str = "") -> tuple[Step, ...]:
     """Cut a response into its thoughts, each of kind "thought", and its code, which is the last step.
 
     Thoughts begin at lines such as "Thought 1:" or "Step 1:"; without these at the numbers of a list, "1."; without
@@ -100,9 +100,9 @@ def split_thoughts(response: str, language: Language) -> tuple[Step, ...]:
     Without a fence the comments at the top of the code are the thoughts; a response that begins with a marked thought
     was cut off before its code, and has thoughts alone.
 
-    The steps are contiguous from 0 to the end of `code_span(response)`.
+    The steps are contiguous from 0 to the end of `code_span(response, prompt)`.
     """
-    start, end = code_span(response)
+    start, end = code_span(response, prompt)
     fence = response.rfind("\n", 0, start - 1) + 1 if start else _end_of_unfenced_thoughts(response, end, language)
     thoughts = response[:fence]
     if not thoughts.strip():

@@ -14,6 +14,7 @@ r"""Cutting a response into steps, and making a program of it.
 A step is one line of the response's code, its newline included; the last one may lack it. Only "\n" ends a line: a
 form feed, "\r" or U+2028 is a character like any other. Where a response wraps its code in a Markdown fence, the first
 fenced block is the code, and a fence that is never closed runs to the end; without a fence the whole response is code.
+A prompt may end within a fenced block: then the response begins with its code, and the first closing fence ends it.
 """
 
 from __future__ import annotations
@@ -27,38 +28,61 @@ from nemo_prm.types import Language, Problem, Step, StepKind
 _FENCE = re.compile(r"^ {0,3}(?P<ticks>`{3,})(?P<info>[^`\n]*)(?:\n|\Z)", re.MULTILINE)
 
 
-def code_span(response: str) -> tuple[int, int]:
-    """Return start and end of the response's code, in code points; fence lines are outside of it."""
-    opening = _FENCE.search(response)
-    if opening is None:
+def code_span(response: str, prompt: str = "") -> tuple[int, int]:
+    """Return start and end of the response's code, in code points; fence lines are outside of it.
+
+    Args:
+        response: any text.
+        prompt: what it answers. Where that is not known, a bare fence closes the prompt's block if nothing follows it.
+    """
+    first = _FENCE.search(response)
+    if first is None:
         return 0, len(response)
-    if not opening["info"].strip() and not response[opening.end() :].strip():
-        return 0, opening.start()  # it closes a block that was opened in the prompt
-    for closing in _FENCE.finditer(response, opening.end()):
-        if len(closing["ticks"]) >= len(opening["ticks"]) and not closing["info"].strip():
-            return opening.end(), closing.start()
-    return opening.end(), len(response)
+    left_open = _left_open(prompt)
+    if (left_open is not None and _closes(first, left_open)) or (
+        not first["info"].strip() and not response[first.end() :].strip()
+    ):
+        return 0, first.start()
+    for fence in _FENCE.finditer(response, first.end()):
+        if _closes(fence, first):
+            return first.end(), fence.start()
+    return first.end(), len(response)
 
 
-def extract_code(response: str) -> str:
+def _closes(fence: re.Match[str], opening: re.Match[str]) -> bool:
+    return len(fence["ticks"]) >= len(opening["ticks"]) and not fence["info"].strip()
+
+
+def _left_open(prompt: str) -> re.Match[str] | None:
+    """The fence of the block within which a prompt ends."""
+    opening = None
+    for fence in _FENCE.finditer(prompt):
+        if opening is None:
+            opening = fence
+        elif _closes(fence, opening):
+            opening = None
+    return opening
+
+
+def extract_code(response: str, prompt: str = "") -> str:
     """Return the code of a response, without any fence."""
-    start, end = code_span(response)
+    start, end = code_span(response, prompt)
     return response[start:end]
 
 
 def make_program(problem: Problem, response: str) -> str:
     """Return the program that a response stands for: the problem's prefix, then the response's code."""
-    return problem.program_prefix + extract_code(response)
+    return problem.program_prefix + extract_code(response, problem.prompt)
 
 
-def split_lines(response: str, language: Language = "python") -> tuple[Step, ...]:
+def split_lines(response: str, language: Language = "python", prompt: str = "") -> tuple[Step, ...]:
     """Cut a response into its steps, each with its kind.
 
-    The steps are contiguous and cover `code_span(response)`. The kind is decided by the language's tokenizer, on code
-    that may be broken or cut off: a '#' inside a string is no comment, a string that stands alone as a statement is a
-    docstring, and a blank line inside a string is part of it.
+    The steps are contiguous and cover `code_span(response, prompt)`. The kind is decided by the language's tokenizer,
+    on code that may be broken or cut off: a '#' inside a string is no comment, a string that stands alone as a
+    statement is a docstring, and a blank line inside a string is part of it.
     """
-    start, end = code_span(response)
+    start, end = code_span(response, prompt)
     lines = [line for line in re.split(r"(?<=\n)", response[start:end]) if line]
     kinds = (cpp_line_kinds if language == "cpp" else python_line_kinds)(lines)
     steps = []

@@ -51,7 +51,11 @@ def score_rows(rows: Sequence[LabelRow], scorer: StepScorer, code_only: bool) ->
 
 def step_scores(row: LabelRow, scores: Sequence[float], code_only: bool) -> list[float] | None:
     """The scores of a row's steps, of those of its lines; None where these are fewer than the lines."""
-    ends = [step.end for step in split_lines(row.response)] if code_only else _ends_of_lines(row.response)
+    ends = (
+        [step.end for step in split_lines(row.response, prompt=row.prompt)]
+        if code_only
+        else _ends_of_lines(row.response)
+    )
     if len(ends) != len(scores):
         return None
     by_end = dict(zip(ends, scores))

@@ -22,10 +22,10 @@ import hashlib
 import json
 from typing import Any, Iterator, Mapping, NamedTuple
 
+from nemo_prm.data.appendonly import AppendOnlyFile
 from nemo_prm.data.jsonl import PathLike, parse_object
 from nemo_prm.data.rows import verdict_from_json, verdict_to_json
 from nemo_prm.errors import DataError
-from nemo_prm.labeling.appendonly import AppendOnlyFile
 from nemo_prm.types import Completion, Verdict
 
 KEY_BYTES = 16  # of a digest; a completion's number may follow it
@@ -79,7 +79,7 @@ class Cache:
         Raises:
             DataError: it cannot be written, another process writes to it, or a line is not of a cache.
         """
-        self._file = _Memory() if path is None else AppendOnlyFile(path, "completions and verdicts")
+        self._file = _Memory() if path is None else AppendOnlyFile(path, "completions and verdicts", _START)
         self._places: dict[bytes, int] = {}
         start = len(_START)
         try:

@@ -186,7 +186,7 @@ class Labeler:
         spent.add(Spent(executions=1, seconds=verdict.seconds))
         if verdict.status == "infra_error":
             return Skipped(*work.key, UNKNOWN, verdict.message)
-        steps = self.split(response.text, problem.language)
+        steps = self.split(response.text, problem.language, problem.prompt)
         neutral = tuple(is_neutral(step.kind, self._config.neutral) for step in steps)
         points = tuple(i for i, skip in enumerate(neutral, start=1) if not skip)
         candidate = _Candidate(response, verdict, steps, neutral, points, spent)
@@ -302,7 +302,7 @@ class Labeler:
     ) -> LabelRow:
         problem, response, config = work.problem, candidate.response, self._config
         if config.soft_labels and response_class == "revised":
-            shares = {i: answer.passed / max(answer.drawn, 1) for i, answer in answers.items()}
+            shares = {i: answer.passed / max(answer.drawn - answer.unknown, 1) for i, answer in answers.items()}
             labels = soft_labels(candidate.neutral, longest, shares)
         else:
             labels = hard_labels(candidate.neutral, longest)

@@ -21,11 +21,11 @@ from typing import Any, Mapping, Sequence
 
 from nemo_prm import __version__
 from nemo_prm.config import LabelConfig
+from nemo_prm.data.appendonly import AppendOnlyFile
 from nemo_prm.data.jsonl import PathLike, read_json, write_json
 from nemo_prm.data.problems import problem_to_json
 from nemo_prm.data.rows import label_row_to_json, read_label_rows
 from nemo_prm.errors import DataError
-from nemo_prm.labeling.appendonly import AppendOnlyFile
 from nemo_prm.types import LabelRow, Problem, Response
 
 
@@ -103,7 +103,7 @@ class LabelStore:
             DataError: another process writes to it, it has a bad line, or it was made with other settings.
         """
         self.path = Path(path)
-        self._file = AppendOnlyFile(path, "labels")
+        self._file = AppendOnlyFile(path, "labels", b'{"schema": ')
         try:
             self.rows: list[LabelRow] = read_label_rows(self.path)
             self._check_settings(settings)

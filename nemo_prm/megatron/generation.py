@@ -20,6 +20,7 @@ Shape legend: B rows (completions), U distinct prompts, S tokens, V vocabulary.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Sequence
 
 import numpy as np
@@ -73,6 +74,7 @@ class MegatronGenerator(LocalGenerator):
         seeds: Sequence[int],
     ) -> Numbered:
         """Sample the completions of `units` together: prefill each prompt once, then step by step."""
+        params = replace(params, max_new_tokens=min(params.max_new_tokens, self.context))
         device, eos = self._device, self.tokenizer.eos_id
         keys = [(unit.prompt, unit.first + k) for unit in units for k in range(unit.rows)]  # of the B rows
         source = torch.tensor([u for u, unit in enumerate(units) for _ in range(unit.rows)], device=device)

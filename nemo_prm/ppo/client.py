@@ -313,13 +313,15 @@ class DenseRewardFuture(FutureResult):
         rows = list(zip(*(self.rollout_batch[name].tolist() for name in names)))
         for row in self.asked.coding:
             tokens, prompt, total, index = rows[row]
+            problem = self.client.problems[index]
             line_rewards[row] = step_rewards(
                 line_scores[row],
                 prompt,
                 [self.client.judge.pieces[token] for token in tokens[prompt:total]],
-                self.client.problems[index].language,
+                problem.language,
                 self.client.split,
                 **self.client.rules,
+                prompt=problem.prompt,
             )
 
     def _keep(self, outcomes: list[float], line_rewards: torch.Tensor, line_scores: torch.Tensor) -> None:
@@ -330,7 +332,8 @@ class DenseRewardFuture(FutureResult):
             scored: dict[str, Any] = {}
             if self.client.cfg.dense_reward and row in self.asked.coding:
                 scores = line_scores[row]
-                scored["line_scores"] = tuple(scores[~scores.isnan()].tolist())
+                ends = (~scores.isnan()).nonzero().flatten()  # column t-1 is token t
+                scored["line_scores"] = dict(zip((ends + 1 - prompt).tolist(), scores[ends].tolist()))
                 scored["line_rewards"] = float(line_rewards[row].sum())
             problem = self.client.problems[index]
             text = self.client.judge.response(tokens[prompt:total])
@@ -342,6 +345,7 @@ class DenseRewardFuture(FutureResult):
                     total - prompt,
                     outcomes[row],
                     judged_by=problem.outcome,
+                    prompt=problem.prompt,
                     **scored,
                 )
             )

@@ -82,7 +82,8 @@ class OutcomeFuture(FutureResult):
         outcomes: torch.Tensor = broadcast_2d_tensor_within_mp(found)
         for (problem, tokens), outcome in zip(self.answers, outcomes.flatten().tolist()):
             text = self.client.judge.response(tokens)
-            self.client.rollouts.append(Rollout(problem.problem_id, problem.language, text, len(tokens), outcome))
+            rollout = Rollout(problem.problem_id, problem.language, text, len(tokens), outcome, prompt=problem.prompt)
+            self.client.rollouts.append(rollout)
         return outcomes
 
 

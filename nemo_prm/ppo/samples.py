@@ -55,14 +55,13 @@ def write_samples(
             continue
         pieces = [client.judge.pieces[token] for token in tokens[prompt:total]]
         text = b"".join(pieces).decode(errors="surrogateescape")  # a policy may write what is no UTF-8
-        steps = split_lines(text, rollout.language)
+        steps = split_lines(text, rollout.language, problem.prompt)
         ends = step_end_tokens(pieces, steps, text)
-        scores = dict(zip(dict.fromkeys(ends), rollout.line_scores))  # lines that end in one token share its score
         lines = [
             {
                 "text": text[each.start : each.end].encode(errors="surrogateescape").decode(errors="replace"),
                 "kind": each.kind,
-                "score": scores.get(end),
+                "score": rollout.line_scores.get(end),
                 "reward": float(rows["rewards"][row, prompt + end - 1]),
                 "advantage": float(rows["advantages"][row, prompt + end - 1]),
             }

@@ -77,3 +77,8 @@ def sandbox_config(cfg: Any) -> SandboxConfig:
         return cast(SandboxConfig, OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(SandboxConfig), cfg)))
     except OmegaConfBaseException as error:
         raise ConfigError(f"sandbox: {str(error).splitlines()[0]}") from error
+
+
+def pass_rates(cfg: Any) -> dict[str, bool]:
+    """What `open_verifier` has to be told beside `sandbox` of `conf/train_ppo.yaml`."""
+    return {"pass_rates": True} if cfg.outcome == "pass_rate" else {}

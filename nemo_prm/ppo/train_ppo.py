@@ -36,7 +36,7 @@ from nemo_prm.ppo.client import DenseRewardClient
 from nemo_prm.ppo.outcomes import Judge
 from nemo_prm.ppo.prompts import ProblemPrompts, collate_prompts
 from nemo_prm.ppo.reinforce import OutcomeClient, OutcomeReinforceTrainer, ReinforceActor
-from nemo_prm.ppo.servers import sandbox_config
+from nemo_prm.ppo.servers import pass_rates, sandbox_config
 from nemo_prm.ppo.trainer import DensePPOTrainer, StoppableTimer
 from nemo_prm.protocols import Verifier
 from nemo_prm.rewards.rules import Watch, read_rules
@@ -113,7 +113,7 @@ def train_ppo(cfg: DictConfig) -> Path:
         "logger": loaded.logger,
         **optimization._asdict(),
     }
-    with contextlib.closing(open_verifier(sandbox_config(cfg.sandbox))) as verifier:
+    with contextlib.closing(open_verifier(sandbox_config(cfg.sandbox), **pass_rates(cfg))) as verifier:
         if cfg.algorithm == "ppo":
             trainer = _fit_ppo(cfg, common, watch, problems, verifier, state)
         else:

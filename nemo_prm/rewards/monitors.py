@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Iterable, Mapping
 
 from nemo_prm.data.steps import split_lines
@@ -58,7 +58,7 @@ class Rollout:
         text: the response.
         num_tokens: of the response, EOS included.
         outcome: R_UT: 1 passed, less not, NaN unknown; or the reward model's.
-        line_scores: the PRM's raw score of each line; empty where no PRM is asked.
+        line_scores: the PRM's raw score of each line, by the token that ends it; empty where no PRM is asked.
         line_rewards: sum of the normalised line rewards, in [-1, 1]; NaN where no PRM is asked.
     """
 
@@ -67,16 +67,17 @@ class Rollout:
     text: str
     num_tokens: int
     outcome: float
-    line_scores: tuple[float, ...] = ()
+    line_scores: Mapping[int, float] = field(default_factory=dict)
     line_rewards: float = math.nan
     judged_by: OutcomeSource = "unit_tests"
+    prompt: str = ""
 
 
 def rollout_sums(rollouts: Iterable[Rollout]) -> dict[str, float]:
     """Sums over responses by the names of `SUMS`; add those of several ranks up, then take `rollout_metrics`."""
     sums = dict.fromkeys(SUMS, 0.0)
     for rollout in rollouts:
-        steps = split_lines(rollout.text, rollout.language)
+        steps = split_lines(rollout.text, rollout.language, rollout.prompt)
         kinds = Counter(step.kind for step in steps)
         code = [rollout.text[step.start : step.end].strip() for step in steps if step.kind == "code"]
         sums["responses"] += 1

@@ -31,6 +31,7 @@ def step_rewards(
     split: Splitter,
     clamp: float | None = 1.0,
     normalise: bool = True,
+    prompt: str = "",
 ) -> torch.Tensor:
     """Pay each step the score of the line that ends it, divided by the number of steps that are paid.
 
@@ -44,6 +45,7 @@ def step_rewards(
         split: cuts it into steps.
         clamp: bound of a score's absolute value; None for none.
         normalise: divide.
+        prompt: what the response answers.
 
     Returns:
         float [S-1]; 0 where no step ends.
@@ -52,7 +54,7 @@ def step_rewards(
         ConfigError: a step ends where the PRM's server pays no line.
     """
     text = b"".join(pieces).decode(errors="surrogateescape")
-    ends = list(dict.fromkeys(step_end_tokens(pieces, split(text, language), text)))
+    ends = list(dict.fromkeys(step_end_tokens(pieces, split(text, language, prompt), text)))
     rewards = torch.zeros_like(line_scores)
     for end in ends:
         column = prompt_length + end - 1

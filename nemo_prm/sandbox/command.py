@@ -53,7 +53,7 @@ many programs:
 JSON:
   the fields of a verdict (`status`, `num_tests`, `num_passed`, `failing_test`, `expected`, `actual`, `message`,
   `seconds`, `peak_mib`, `sandbox`, `level`), and `verdict` (= `status`), `passed`, and `pass_rate`, which is a lower
-  bound where --stop-at-first-failure left tests out. null is what is not known.
+  bound where --stop-at-first-failure or a limit that was hit left tests out. null is what is not known.
 
 Interrupted by a signal it leaves no process behind and exits with 128 + its number (Ctrl-C 130, SIGTERM 143).
 """

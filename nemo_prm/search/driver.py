@@ -61,6 +61,8 @@ class Answer:
 
     problem_id: str
     response: str = ""
+    generator: str = ""
+    problem_sha256: str = ""
     completions: int = 0
     tokens: int = 0
     candidates: list[Candidate] = field(default_factory=list)
@@ -251,7 +253,7 @@ def _assess(wanting: Sequence[_Running], tools: Tools, public: _PublicTests) -> 
         texts = [(each.problem.prompt, text) for (each, _), (*_, row) in zip(jobs, found) for text in row]
         scores = iter(_scores(tools, texts))
         return [
-            Assessment(tuple(step.end for step in thoughts), tuple(next(scores)[-1] for _ in row), verdict, told)
+            Assessment(tuple(step.end for step in thoughts), tuple(_last(next(scores)) for _ in row), verdict, told)
             for verdict, told, thoughts, row in found
         ]
 
@@ -260,6 +262,11 @@ def _assess(wanting: Sequence[_Running], tools: Tools, public: _PublicTests) -> 
             if assessment := assessments.get(candidate.response):
                 candidate.scores, candidate.feedback = list(assessment.scores), assessment.feedback
                 candidate.public_tests = assessment.verdict.status if assessment.verdict else None
+
+
+def _last(scores: Sequence[float]) -> float:
+    """The score of a text; of one that does not fit the PRM's context, the lowest."""
+    return scores[-1] if scores else -1.0
 
 
 def _scores(tools: Tools, texts: Sequence[tuple[str, str]]) -> list[list[float]]:

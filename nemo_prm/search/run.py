@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from contextlib import closing
@@ -23,16 +24,17 @@ from typing import Any, Sequence
 from tqdm import tqdm
 
 from nemo_prm.config import SearchConfig
+from nemo_prm.data.appendonly import AppendOnlyFile
 from nemo_prm.data.jsonl import read_json, write_json
+from nemo_prm.data.problems import problem_to_json
 from nemo_prm.data.steps import make_program
 from nemo_prm.data.thoughts import check_inputs, with_thoughts
 from nemo_prm.errors import ConfigError
 from nemo_prm.evaluation.evaluate import estimates_as_json
 from nemo_prm.evaluation.pass_at_k import Counts, estimate
-from nemo_prm.labeling.appendonly import AppendOnlyFile
 from nemo_prm.metrics import finite_or_null
 from nemo_prm.protocols import Generator, StepScorer, Verifier
-from nemo_prm.search.driver import Answer, Candidate, Tools, run_searches
+from nemo_prm.search.driver import Answer, Candidate, Tools, public_view, run_searches
 from nemo_prm.search.strategies import Options, strategy
 from nemo_prm.types import Problem
 
@@ -70,6 +72,7 @@ class SearchRun:
         settings = asdict(config)
         for name in ("generator", "reward", "sandbox", "output", "limit"):  # where things run changes no answer
             del settings[name]
+        settings["policy"] = [config.generator.kind, config.generator.model]
         known = self.output / "settings.json"
         if known.exists() and read_json(known) != json.loads(json.dumps(settings)):
             raise ConfigError(f"{self.output} holds a search with other settings ({known}): choose another output")
@@ -77,9 +80,13 @@ class SearchRun:
         with closing(self._open()) as file:
             answers = [_answer(json.loads(line)) for _, line in file.lines()]
         self.answers = {answer.problem_id: answer for answer in answers}
+        self._digests = {problem.problem_id: _digest(problem) for problem in problems}
+        for name, digest in self._digests.items():
+            if name in self.answers and self.answers[name].problem_sha256 != digest:
+                raise ConfigError(f"{self.output} has an answer to another problem {name!r}: choose another output")
 
     def _open(self) -> AppendOnlyFile:
-        return AppendOnlyFile(self.output / "answers.jsonl", "answers")
+        return AppendOnlyFile(self.output / "answers.jsonl", "answers", b'{"problem_id": ')
 
     def answer(self, generator: Generator, verifier: Verifier, scorer: StepScorer | None) -> None:
         """Search for the answers that are missing; see `run_searches` for what may go wrong."""
@@ -94,6 +101,12 @@ class SearchRun:
         ):
 
             def keep(answer: Answer) -> None:
+                answer.generator, answer.problem_sha256 = generator.name, self._digests[answer.problem_id]
+                if other := {known.generator for known in self.answers.values()} - {generator.name}:
+                    raise ConfigError(
+                        f"{self.output} has answers of {other.pop()}, and these are of {generator.name}: "
+                        "choose another output"
+                    )
                 file.append(json.dumps(finite_or_null(asdict(answer))).encode())
                 self.answers[answer.problem_id] = answer
                 progress.update()
@@ -142,6 +155,11 @@ class SearchRun:
             f"{100 * high:.1f}), {results['completions_per_problem']:.1f} completions and "
             f"{results['tokens_per_problem']:.0f} tokens a problem"
         )
+
+
+def _digest(problem: Problem) -> str:
+    """Of what a search sees of a problem."""
+    return hashlib.sha256(json.dumps(problem_to_json(public_view(problem))).encode()).hexdigest()
 
 
 def _answer(row: dict[str, Any]) -> Answer:

@@ -183,11 +183,21 @@ class RewardClient:
         return LineScores(rewards, scores, counts.reshape(-1))
 
     def score_steps(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[float]]:
-        """Raw scores of the lines of each response; lines that end in the same token have one score together."""
+        """Raw scores of the lines of each response; lines that end in the same token have one score together.
+
+        A response that does not fit the PRM's context with its prompt has none.
+        """
         rows: list[list[float]] = []
         for part in self._parts(len(responses)):
             texts = {"prompts": encode_text(prompts[part], "prompt"), "responses": encode_text(responses[part])}
-            answer = self._infer(texts)
+            try:
+                answer = self._client.infer(texts)
+            except RequestError as error:
+                if not str(error).startswith(TOO_LONG):
+                    raise self._refused(error) from error
+                pairs = list(zip(prompts[part], responses[part]))
+                rows += [[]] if len(pairs) == 1 else [self.score_steps([p], [r])[0] for p, r in pairs]
+                continue
             for scores, count in zip(answer["line_scores"], answer["num_lines"].reshape(-1)):
                 found = scores[~np.isnan(scores)].tolist()
                 if len(found) != count:
@@ -221,7 +231,10 @@ class RewardClient:
         try:
             return self._client.infer(inputs)
         except RequestError as error:
-            raise ServerError(f"{self._config.url} refused the request: {error}") from error
+            raise self._refused(error) from error
+
+    def _refused(self, error: RequestError) -> ServerError:
+        return ServerError(f"{self._config.url} refused the request: {error}")
 
     def _parts(self, count: int) -> list[slice]:
         size = self._config.batch_size

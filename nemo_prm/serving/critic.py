@@ -43,6 +43,7 @@ from nemo_prm.errors import ConfigError, RequestError
 from nemo_prm.megatron import host
 from nemo_prm.megatron.critic import MegatronGPTPRMCritic
 from nemo_prm.serving.loop import Op, ServedModel, announce, serve
+from nemo_prm.serving.messages import check_critic_infer, check_critic_train
 from nemo_prm.serving.reward import LineScorer, RewardRules, served_prm
 from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_LOAD, CRITIC_SAVE, CRITIC_TRAIN, PPO_STEP, REQUEST_ID
 
@@ -120,9 +121,15 @@ class CriticServer(CriticServerTrainer):
                     "start the critic server anew, "
                     + ("without checkpoints in its output" if wanted == 0 else "with the output of that run")
                 )
-            self.ppo_step = wanted
-            announce(Op.LOAD)
-            self.load()
+            try:
+                self.ppo_step = wanted
+                announce(Op.LOAD)
+                self.load()
+            except BaseException:
+                self.ppo_step = (
+                    None  # whatever they are now: the client asks again, and must not be told that all is well
+                )
+                raise
         return [{"status": np.array([0])}]
 
     def load(self) -> None:
@@ -163,14 +170,16 @@ class CriticServer(CriticServerTrainer):
             max_queue: requests to the PRM that may wait.
             rules: how the PRM's scores become rewards.
         """
+        limits = {"vocab_size": self.model.padded_vocab_size, "max_length": self.model.cfg.encoder_seq_length}
         served = [
             ServedModel(
                 CRITIC_INFER,
                 self.server_infer,
                 max_batch=MAX_BATCH,
                 batch_delay_us=self.max_queue_delay_microseconds,
+                check=partial(check_critic_infer, **limits),
             ),
-            ServedModel(CRITIC_TRAIN, self.server_train, batching=False),
+            ServedModel(CRITIC_TRAIN, self.server_train, batching=False, check=partial(check_critic_train, **limits)),
             ServedModel(CRITIC_SAVE, self.server_save, batching=False),
             ServedModel(CRITIC_LOAD, self.server_load, batching=False),
         ]

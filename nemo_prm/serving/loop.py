@@ -83,6 +83,7 @@ class ServedModel:
         batch_delay_us: how long a request may wait for others to share its batch, in microseconds.
         max_queue: requests that may wait; one more is refused (HTTP 503).
         batching: False for functions whose inputs have no batch dimension (the host's `critic_train`).
+        check: where `read` is None: its `RequestError` answers a request whose inputs are bad.
         info: what a client may want to know of the model; Triton shows it in the model's config.
         counters: numbers that only grow, which `infer` keeps; the metrics show them.
         instances: batches answered at a time. Over 1 `infer` runs in as many threads, and must concern rank 0 alone.
@@ -97,6 +98,7 @@ class ServedModel:
     batch_delay_us: int = 0
     max_queue: int = 4096
     batching: bool = True
+    check: Callable[[Arrays], None] | None = None
     info: Mapping[str, str] | None = None
     counters: Mapping[str, int] | None = None
     instances: int = 1
@@ -184,7 +186,7 @@ class _Loop:
         items = []
         for index, request in enumerate(requests):
             try:
-                items.append((index, _read(model, request) if model.read else request))
+                items.append((index, _read(model, request)))
             except RequestError as error:
                 answers[index] = error
         if items:
@@ -279,12 +281,15 @@ class _Loop:
 
 
 def _read(model: ServedModel, request: Any) -> Any:
-    """What `model.read` makes of a request. Triton counts inputs: an optional one makes up for one that is missing."""
+    """What `model.infer` takes. Triton counts inputs: an optional one makes up for one that is missing."""
     for tensor in model.spec.inputs:
         if not tensor.optional and tensor.name not in request.data:
             raise RequestError(f"input {tensor.name!r} is missing")
-    assert model.read is not None
-    return model.read(request.data)
+    if model.read is not None:
+        return model.read(request.data)
+    if model.check is not None:
+        model.check(request.data)
+    return request
 
 
 def _as_function(

@@ -159,6 +159,61 @@ class ScoreRequest(NamedTuple):
     prompt_lengths: NDArray[np.int64]
 
 
+def check_tokens(tokens: NDArray[Any], vocab_size: int) -> None:
+    """Refuse ids [B, S] beyond the vocabulary: on a GPU they would end the server. Names the row and the value."""
+    bad = np.flatnonzero((tokens < 0).any(axis=1) | (tokens >= vocab_size).any(axis=1))
+    if bad.size:
+        row = tokens[bad[0]]
+        value = row[(row < 0) | (row >= vocab_size)][0]
+        raise RequestError(f"tokens of row {bad[0]} must lie in [0, {vocab_size}), got {value}")
+
+
+def check_lengths(tokens: NDArray[Any], lengths: NDArray[Any], max_length: int) -> None:
+    """Refuse lengths [B] that are not those of sequences in `tokens` [B, S], or that the model does not take."""
+    longest = min(tokens.shape[1], max_length)
+    bad = np.flatnonzero((lengths < 2) | (lengths > longest))
+    if bad.size:
+        raise RequestError(
+            f"sequence_lengths of row {bad[0]} must lie in [2, {longest}] (S = {tokens.shape[1]}, the model takes "
+            f"{max_length} tokens), got {lengths[bad[0]]}"
+        )
+
+
+def check_critic_infer(inputs: Arrays, vocab_size: int, max_length: int) -> None:
+    """Check the inputs of `critic_infer`.
+
+    Raises:
+        RequestError: a combination or a value that has no values; names the row.
+    """
+    given = set(inputs)
+    if given == {"sentences"}:
+        return
+    if given != {"tokens", "sequence_lengths"}:
+        raise RequestError(
+            f"inputs must be ['sequence_lengths', 'tokens'] or ['sentences'], got {sorted(given) or 'none'}"
+        )
+    check_tokens(inputs["tokens"], vocab_size)
+    check_lengths(inputs["tokens"], inputs["sequence_lengths"].reshape(-1), max_length)
+
+
+def check_critic_train(inputs: Arrays, vocab_size: int, max_length: int) -> None:
+    """Check the inputs of `critic_train`.
+
+    Raises:
+        RequestError: shapes that do not belong together, or a value that would spoil the weights; names it.
+    """
+    tokens = inputs["tokens"]
+    rows, length = tokens.shape
+    if not 2 <= length <= max_length or not rows:
+        raise RequestError(f"tokens must be [B, S] with S in [2, {max_length}], got {[rows, length]}")
+    check_tokens(tokens, vocab_size)
+    for name in ("returns", "prev_values", "mask"):
+        if inputs[name].shape != (rows, length - 1):
+            raise RequestError(f"{name} must be [B, S-1] = {[rows, length - 1]}, got {list(inputs[name].shape)}")
+        if not np.isfinite(inputs[name]).all():
+            raise RequestError(f"{name} of row {np.argwhere(~np.isfinite(inputs[name]))[0][0]} are not finite")
+
+
 def decode_score_request(inputs: Arrays, vocab_size: int, max_length: int) -> ScoreRequest | list[tuple[str, str]]:
     """Read and check the inputs of the `prm` model.
 
@@ -184,18 +239,8 @@ def decode_score_request(inputs: Arrays, vocab_size: int, max_length: int) -> Sc
         )
     tokens = inputs["tokens"]
     totals, prompts_ = inputs["sequence_lengths"].reshape(-1), inputs["prompt_lengths"].reshape(-1)
-    bad = np.flatnonzero((tokens < 0).any(axis=1) | (tokens >= vocab_size).any(axis=1))
-    if bad.size:
-        row = tokens[bad[0]]
-        value = row[(row < 0) | (row >= vocab_size)][0]
-        raise RequestError(f"tokens of row {bad[0]} must lie in [0, {vocab_size}), got {value}")
-    longest = min(tokens.shape[1], max_length)
-    bad = np.flatnonzero((totals < 2) | (totals > longest))
-    if bad.size:
-        raise RequestError(
-            f"sequence_lengths of row {bad[0]} must lie in [2, {longest}] (S = {tokens.shape[1]}, the model takes "
-            f"{max_length} tokens), got {totals[bad[0]]}"
-        )
+    check_tokens(tokens, vocab_size)
+    check_lengths(tokens, totals, max_length)
     bad = np.flatnonzero((prompts_ < 1) | (prompts_ > totals))
     if bad.size:
         raise RequestError(

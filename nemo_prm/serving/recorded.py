@@ -18,14 +18,13 @@ has a line with the finish reason "prompt_too_long".
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import threading
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Sequence
 
+from nemo_prm.data.appendonly import AppendOnlyFile
 from nemo_prm.data.fields import Fields
 from nemo_prm.data.jsonl import PathLike, parse_object
 from nemo_prm.data.seeds import occurrence_seeds
@@ -140,19 +139,11 @@ class Recorder:
         """Open the file for one writer; a line that a kill has cut short is removed.
 
         Raises:
-            DataError: it cannot be written, or another process writes to it.
+            DataError: it cannot be written, holds something else, or another process writes to it.
         """
         self.generator, self.path = generator, Path(path)
         self._lock = threading.Lock()
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = open(self.path, "ab+")  # noqa: SIM115 (closed by close)
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self._file.truncate(_whole_lines(self.path))
-        except BlockingIOError:
-            raise DataError(f"{self.path}: another process is writing completions to this file.") from None
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be written ({error.strerror}).") from None
+        self._file = AppendOnlyFile(self.path, "completions", b'{"checkpoint": ')
 
     @property
     def name(self) -> str:
@@ -181,8 +172,8 @@ class Recorder:
     def _write(self, rows: Sequence[tuple[Key, dict[str, Any]]]) -> None:
         lines = [json.dumps(key._asdict() | {"params": asdict(key.params)} | content) for key, content in rows]
         with self._lock:
-            self._file.write("".join(f"{line}\n" for line in lines).encode())
-            self._file.flush()
+            for line in lines:
+                self._file.append(line.encode())
 
     def load(self, checkpoint: str) -> str:
         """Make the generator go on with another checkpoint; for generators that can."""
@@ -203,27 +194,14 @@ class Recorder:
 
 def _read(path: Path) -> list[Fields]:
     try:
-        content = path.read_bytes()[: _whole_lines(path)]
+        content = path.read_bytes()
     except FileNotFoundError:
         raise DataError(f"{path}: no such file.") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}).") from None
-    lines = [(f"{path}:{number}", line) for number, line in enumerate(content.split(b"\n"), start=1) if line.strip()]
+    whole = content.split(b"\n")[:-1]
+    lines = [(f"{path}:{number}", line) for number, line in enumerate(whole, start=1) if line.strip()]
     return [Fields(where, parse_object(line, where)) for where, line in lines]
-
-
-def _whole_lines(path: Path) -> int:
-    """Bytes of the file up to its last newline."""
-    with path.open("rb") as file:
-        start = file.seek(0, os.SEEK_END)
-        while start > 0:
-            block = min(start, 2**16)
-            file.seek(start - block)
-            newline = file.read(block).rfind(b"\n")
-            if newline >= 0:
-                return start - block + newline + 1
-            start -= block
-    return 0
 
 
 def _params(row: Fields) -> SamplingParams:

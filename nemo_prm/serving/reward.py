@@ -39,7 +39,7 @@ from nemo_prm.megatron.vocabulary import encode_continuation, vocabulary_bytes
 from nemo_prm.rewards.lines import line_ends, newline_table, normalise_line_scores
 from nemo_prm.serving.loop import Op, ServedModel, announce, serve
 from nemo_prm.serving.messages import ScoreRequest, decode_score_request
-from nemo_prm.serving.wire import PRM, Arrays, encode_text
+from nemo_prm.serving.wire import PRM, TOO_LONG, Arrays, encode_text
 
 FIXED_COST = 512.0  # of a forward pass until it is measured, in tokens
 PROBES = ((1, 16), (8, 128))  # rows and their length, of the passes that measure it
@@ -69,6 +69,15 @@ class Row(NamedTuple):
 
     tokens: NDArray[np.int64]
     prompt_length: int
+
+
+class ScoredRow(NamedTuple):
+    """Line rewards and line scores, float [S-1] without padding, of one row, and whether all scores are numbers."""
+
+    line_rewards: NDArray[np.float32]
+    line_scores: NDArray[np.float32]
+    num_lines: int
+    finite: bool
 
 
 def plan_passes(lengths: Sequence[int], max_rows: int, fixed_cost: float) -> list[list[int]]:
@@ -154,12 +163,15 @@ class LineScorer:
             ]
         except DataError as error:  # one request's text: the others of the batch are answered
             raise RequestError(str(error)) from error
+        # a response that fills the context was cut off, and has no EOS, here as in training
+        rows = [row[:-1] if len(row) == self.max_length + 1 else row for row in rows]
         for index, (ids, row) in enumerate(zip(prompts, rows)):
             if not ids:
                 raise RequestError(f"prompt {index} is empty")
             if len(row) > self.max_length:
                 raise RequestError(
-                    f"prompt and response {index} have {len(row)} tokens, the model takes {self.max_length}"
+                    f"{TOO_LONG}: prompt and response {index} have {len(row)} tokens, "
+                    f"the model takes {self.max_length}"
                 )
         length = max(len(row) for row in rows)
         padding = self.tokenizer.eos_id
@@ -170,7 +182,7 @@ class LineScorer:
         )
 
     @torch.no_grad()
-    def score(self, requests: Sequence[ScoreRequest]) -> list[dict[str, NDArray[Any]]]:
+    def score(self, requests: Sequence[ScoreRequest]) -> list[dict[str, NDArray[Any]] | RequestError]:
         """Score a batch of requests; collective, the other ranks run `follow` for each forward pass.
 
         Rows of similar length share a pass, whichever request they came with, so that little of it is padding.
@@ -196,8 +208,7 @@ class LineScorer:
         """What the ranks other than 0 do while rank 0 scores."""
         self.infer()
 
-    def _score_rows(self, rows: Sequence[Row]) -> list[tuple[NDArray[np.float32], NDArray[np.float32], int]]:
-        """Line rewards and line scores, float [S-1] without padding, and the number of lines of each row."""
+    def _score_rows(self, rows: Sequence[Row]) -> list[ScoredRow]:
         multiple = parallel_state.get_data_parallel_world_size()
         height = -(-len(rows) // multiple) * multiple
         lengths = [len(row.tokens) for row in rows]
@@ -214,8 +225,9 @@ class LineScorer:
             torch.from_numpy(scores[: len(rows)]).to(ends.device), ends, self.rules.clamp, self.rules.normalise
         )
         line_rewards, line_scores = rewards.cpu().numpy(), raw.cpu().numpy()
+        scored = np.isfinite(line_scores).sum(axis=1) == ends[:, 1:].sum(dim=1).cpu().numpy()
         return [
-            (line_rewards[index, : length - 1], line_scores[index, : length - 1], count)
+            ScoredRow(line_rewards[index, : length - 1], line_scores[index, : length - 1], count, bool(scored[index]))
             for index, (length, count) in enumerate(zip(lengths, counts.tolist()))
         ]
 
@@ -234,20 +246,25 @@ class LineScorer:
             text = b"".join(pieces).decode(errors="surrogateescape")
             if "```" in text:
                 ends_BS[index] = False
-                positions = step_end_tokens(pieces, split_lines(text), text)
+                before = b"".join(self.pieces[token] for token in row.tokens[: row.prompt_length].tolist())
+                steps = split_lines(text, prompt=before.decode(errors="surrogateescape"))
+                positions = step_end_tokens(pieces, steps, text)
                 ends_BS[index, [row.prompt_length + position for position in positions]] = True
         return ends_BS
 
 
-def _join(
-    scored: Sequence[tuple[NDArray[np.float32], NDArray[np.float32], int]], width: int
-) -> dict[str, NDArray[Any]]:
-    """The rows of one request, as wide as it came."""
+def _join(scored: Sequence[ScoredRow], width: int) -> dict[str, NDArray[Any]] | RequestError:
+    """The rows of one request, as wide as it came; NaN stands for tokens that end no line, and for nothing else."""
+    if broken := [index for index, row in enumerate(scored) if not row.finite]:
+        return RequestError(
+            f"the PRM's score of a line of row {broken[0]} is no finite number: its checkpoint is broken, or its "
+            "activations overflow (trainer.precision=32 or bf16)"
+        )
     line_rewards = np.zeros((len(scored), width), dtype=np.float32)
     line_scores = np.full((len(scored), width), np.nan, dtype=np.float32)
-    for index, (rewards, scores, _) in enumerate(scored):
+    for index, (rewards, scores, *_) in enumerate(scored):
         line_rewards[index, : len(rewards)], line_scores[index, : len(scores)] = rewards, scores
-    counts = np.array([[count] for *_, count in scored], dtype=np.int64)
+    counts = np.array([[row.num_lines] for row in scored], dtype=np.int64)
     return {"line_rewards": line_rewards, "line_scores": line_scores, "num_lines": counts}
 
 

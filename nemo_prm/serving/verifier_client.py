@@ -20,6 +20,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
 from typing import Sequence, Union, cast
 
+import numpy as np
+
 import nemo_prm
 from nemo_prm.config import SandboxConfig
 from nemo_prm.errors import ConfigError, RequestError, SandboxError
@@ -40,12 +42,13 @@ class VerifierClient:
     have failed on the request three times. That no server is there is no verdict but an error.
     """
 
-    def __init__(self, config: SandboxConfig) -> None:
+    def __init__(self, config: SandboxConfig, pass_rates: bool = False) -> None:
         """Prepare a client; connects to nothing yet.
 
         Args:
             config: `remote` and `minimum_level` are read here; how programs are run is the servers' to say, and so
                 is whether they stop at the first failure, which no status depends on.
+            pass_rates: refuse verdicts of servers that stop there.
 
         Raises:
             ConfigError: an option that belongs to the servers.
@@ -60,7 +63,7 @@ class VerifierClient:
         if config.remote.batch_size < 1 or config.remote.requests_per_host < 1:
             raise ConfigError("sandbox.remote.batch_size and requests_per_host must be at least 1")
         self.name = f"nemo-prm-verifier/{nemo_prm.__version__}"
-        self._remote, self._minimum = config.remote, config.minimum_level
+        self._remote, self._minimum, self._pass_rates = config.remote, config.minimum_level, pass_rates
         self._hosts = Hosts(VERIFIER, config.remote, "scripts/serve_verifier.py")
         self._num_threads = len(self._hosts) * config.remote.requests_per_host
         self._threads = ThreadPoolExecutor(self._num_threads, thread_name_prefix="verifier")
@@ -148,6 +151,13 @@ class VerifierClient:
         verdicts = decode_verdicts(answer.outputs)
         for level in {verdict.level for verdict in verdicts}:
             check_level(level, self._minimum, answer.url)
+        if self._pass_rates:
+            unknown = np.isnan(answer.outputs["pass_rate"]).reshape(-1)
+            if any(none and verdict.status != "infra_error" for none, verdict in zip(unknown, verdicts)):
+                raise ConfigError(
+                    f"{answer.url} judges no test after the first failure, so there are no pass rates: start "
+                    "serve_verifier with sandbox.stop_at_first_failure=false"
+                )
         return verdicts, answer.url
 
     def close(self) -> None:
@@ -191,16 +201,23 @@ def check_level(level: str, minimum: str, url: str) -> None:
         )
 
 
-def open_verifier(config: SandboxConfig) -> Union[SandboxVerifier, VerifierClient]:
+def open_verifier(config: SandboxConfig, pass_rates: bool = False) -> Union[SandboxVerifier, VerifierClient]:
     """Return the verifier that a script's `sandbox` section asks for: this machine's, or those at `remote.urls`.
 
+    Args:
+        config: the section.
+        pass_rates: the share of passed tests counts, and not only whether all do.
+
     Raises:
+        ConfigError: pass rates, and programs are judged up to the first failure.
         SandboxError: this machine cannot isolate programs as `minimum_level` asks.
         ServerError: none of the servers is there.
     """
     if not config.remote.urls:
+        if pass_rates and config.stop_at_first_failure:
+            raise ConfigError("sandbox.stop_at_first_failure must be false: there are no pass rates with it")
         return default_verifier(config)
-    client = VerifierClient(config)
+    client = VerifierClient(config, pass_rates)
     try:
         client.wait_ready()
     except BaseException:

@@ -91,7 +91,7 @@ def _label(
     every_prefix: bool,
 ) -> Labelled:
     problem = work.problem
-    steps = splitter(config.steps)(text, problem.language)
+    steps = splitter(config.steps)(text, problem.language, problem.prompt)
     points = [i for i, step in enumerate(steps, start=1) if not is_neutral(step.kind, config.neutral)]
     (verdict,) = verifier.verify_many([(problem, make_program(problem, text))])
     found = Labelled(work.key, verdict.passed, points)

@@ -174,7 +174,7 @@ def test_apps_in_folders(tmp_path: Path) -> None:
     (tmp_path / "test" / "0004").mkdir()
     (tmp_path / "test" / "0004" / "question.txt").write_text("No tests.")
     found = load_benchmark("apps", [tmp_path / "test"])
-    assert [(p.problem_id, p.difficulty, len(p.tests)) for p in found.problems] == [("apps/0003", "interview", 2)]
+    assert [(p.problem_id, p.difficulty, len(p.tests)) for p in found.problems] == [("apps/test/0003", "interview", 2)]
     assert found.left_out == {"no tests": 1}
 
 

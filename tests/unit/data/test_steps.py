@@ -135,6 +135,28 @@ def test_extract_code(response: str, code: str) -> None:
     assert "".join(response[step.start : step.end] for step in split_lines(response)) == code
 
 
+@pytest.mark.parametrize(
+    ("prompt", "response", "code"),
+    [
+        ("Do it:\n```python\n", "x = 1\n```\nThis does it.\n", "x = 1\n"),
+        ("Do it:\n```python\n", "x = 1\n```\nUse:\n```python\nprint(x)\n```\n", "x = 1\n"),
+        ("Do it:\n```python\n", "```python\nx = 1\n```\nDone.\n", "x = 1\n"),  # opened once more
+        ("Do it:\n````python\n", "```\nx = 1\n```\n", "x = 1\n"),  # three do not close four
+        ("Starter:\n```python\nf\n```\nDo it.\n", "Here:\n```\nx = 1\n```\nDone.\n", "x = 1\n"),
+        ("Do it.\n", "x = 1\n```\n", "x = 1\n"),  # the policy closes what nobody opened
+    ],
+)
+def test_a_prompt_may_open_the_block(prompt: str, response: str, code: str) -> None:
+    assert extract_code(response, prompt) == code
+    assert "".join(response[step.start : step.end] for step in split_lines(response, "python", prompt)) == code
+    assert make_program(Problem("p", prompt, (TestCase("stdio"),)), response) == code
+
+
+def test_a_carriage_return_ends_a_comment() -> None:
+    kinds = [step.kind for step in split_lines("# a\rx = 1\n# a\r\n# a\r# b\n# a\r\r\n's\r# x'\n")]
+    assert kinds == ["code", "comment", "comment", "comment", "docstring"]
+
+
 def test_program_is_prefix_and_code() -> None:
     problem = Problem("p", "prompt", (TestCase("stdio"),), program_prefix="def f():\n")
     assert make_program(problem, "```python\n    return 1\n```\n") == "def f():\n    return 1\n"

@@ -25,15 +25,16 @@ from nemo_prm.errors import DataError
 class AppendOnlyFile:
     """A file of whole lines, locked for this process; a line is in it when `append` returns."""
 
-    def __init__(self, path: PathLike, content: str) -> None:
+    def __init__(self, path: PathLike, content: str, begins: bytes) -> None:
         """Open it, and make it where it is missing, with its folder.
 
         Args:
             path: of the file.
             content: what its lines are, for messages.
+            begins: how each of them begins; a file that begins otherwise is not ours, and is left alone.
 
         Raises:
-            DataError: it cannot be written, or another process writes to it.
+            DataError: it cannot be written, holds something else, or another process writes to it.
         """
         self.path = Path(path)
         try:
@@ -46,6 +47,10 @@ class AppendOnlyFile:
         except BlockingIOError:
             self._file.close()
             raise DataError(f"{self.path}: another process is writing {content} to this file.") from None
+        self._file.seek(0)
+        if not begins.startswith(self._file.read(len(begins))):
+            self._file.close()
+            raise DataError(f"{self.path}: holds something other than {content}; choose another path.")
         self._size = self._drop_torn_line()
 
     def append(self, line: bytes) -> int:
