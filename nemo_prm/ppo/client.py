@@ -51,7 +51,16 @@ from nemo_prm.protocols import Verifier
 from nemo_prm.rewards.compose import compose_rewards
 from nemo_prm.rewards.monitors import Rollout
 from nemo_prm.rewards.placement import step_rewards
-from nemo_prm.serving.wire import CRITIC_SAVE, CRITIC_TRAIN, GENERAL_REWARD, PPO_STEP, PRM, REQUEST_ID
+from nemo_prm.serving.wire import (
+    CRITIC_LOAD,
+    CRITIC_SAVE,
+    CRITIC_TRAIN,
+    GENERAL_REWARD,
+    PPO_STEP,
+    PRM,
+    REQUEST_ID,
+    SESSION,
+)
 from nemo_prm.types import Problem
 
 
@@ -102,6 +111,7 @@ class Communicator(HTTPCommunicator):
             problems: to train on.
         """
         super().__init__()
+        self.session = secrets.randbits(62)
         others = {PRM.name: cfg.reward_model, GENERAL_REWARD.name: cfg.get("general_reward")}
         for name, client in server_clients(cfg, problems).items():
             server = others.get(name) or cfg.critic
@@ -112,6 +122,8 @@ class Communicator(HTTPCommunicator):
         *_, client = self.connections[server_name]
         if client.spec.name in (CRITIC_TRAIN.name, CRITIC_SAVE.name):  # sent again after a fault, not acted upon again
             data = data | {REQUEST_ID: np.array([secrets.randbits(62)], dtype=np.int64)}
+        if client.spec.name in (CRITIC_TRAIN.name, CRITIC_SAVE.name, CRITIC_LOAD.name):
+            data = data | {SESSION: np.array([self.session], dtype=np.int64)}
         return in_background(client.infer, data)
 
 

@@ -45,7 +45,7 @@ from nemo_prm.megatron.critic import MegatronGPTPRMCritic
 from nemo_prm.serving.loop import Op, ServedModel, announce, serve
 from nemo_prm.serving.messages import check_critic_infer, check_critic_train
 from nemo_prm.serving.reward import LineScorer, RewardRules, served_prm
-from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_LOAD, CRITIC_SAVE, CRITIC_TRAIN, PPO_STEP, REQUEST_ID
+from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_LOAD, CRITIC_SAVE, CRITIC_TRAIN, PPO_STEP, REQUEST_ID, SESSION
 
 
 class CriticServer(CriticServerTrainer):
@@ -64,6 +64,7 @@ class CriticServer(CriticServerTrainer):
         self.checkpoints = checkpoints
         self.ppo_step: int | None = 0  # what the weights belong to; None once they have been trained further
         self.infer_fn = self.model.infer_values
+        self.session = 0  # of the actor that goes on with this critic; 0 is unknown
         self.answered: dict[str, tuple[int, Any]] = {}  # by model: id and answer of the last request that acted
 
     @torch.no_grad()
@@ -110,6 +111,7 @@ class CriticServer(CriticServerTrainer):
             RequestError: there is no such checkpoint.
         """
         wanted = int(requests[0].data[PPO_STEP][0])
+        self.session = int(requests[0].data.get(SESSION, np.zeros(1))[0])
         if wanted != self.ppo_step:
             kept = host.kept_checkpoints(self.checkpoints)
             steps = sorted(ppo_step_of(path) for path in kept)
@@ -155,6 +157,9 @@ class CriticServer(CriticServerTrainer):
     def _once(self, name: str, act: Callable[[list[Any]], Any], requests: list[Any]) -> list[dict[str, NDArray[Any]]]:
         """Act upon a request, or answer it as before where its id says that it was acted upon."""
         [request] = requests
+        session = int(request.data.pop(SESSION, np.zeros(1))[0])
+        if session and self.session and session != self.session:
+            raise RequestError("another run has gone on with this critic since: what an earlier one has sent is late")
         request_id = int(request.data.pop(REQUEST_ID, np.zeros(1))[0])
         last_id, answer = self.answered.get(name, (0, None))
         if not request_id or request_id != last_id:

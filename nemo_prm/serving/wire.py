@@ -135,6 +135,9 @@ CRITIC_INFER = ModelSpec(
     outputs=(TensorSpec("values", np.float32, (-1,)),),  # [B, S]
 )
 REQUEST_ID = "request_id"  # a request that comes again under its id is answered as before, and not acted upon again
+# An actor's own number: once another one has asked for its step's checkpoint, what the former has left in the queue is
+# refused.
+SESSION = "session"
 CRITIC_TRAIN = ModelSpec(  # no batch dimension: one request is one PPO step
     "critic_train",
     inputs=(
@@ -143,6 +146,7 @@ CRITIC_TRAIN = ModelSpec(  # no batch dimension: one request is one PPO step
         TensorSpec("prev_values", np.float32, (-1, -1)),  # [B, S-1]
         TensorSpec("mask", np.float32, (-1, -1)),  # [B, S-1], 1 = counted
         TensorSpec(REQUEST_ID, np.int64, optional=True),
+        TensorSpec(SESSION, np.int64, optional=True),
     ),
     outputs=(TensorSpec("loss_mean", np.float32),),
 )
@@ -153,12 +157,13 @@ CRITIC_SAVE = ModelSpec(
         TensorSpec("dummy_var", np.int64),
         TensorSpec(PPO_STEP, np.int64, optional=True),
         TensorSpec(REQUEST_ID, np.int64, optional=True),
+        TensorSpec(SESSION, np.int64, optional=True),
     ),
     outputs=(TensorSpec("status", np.int64),),
 )
 CRITIC_LOAD = ModelSpec(  # ours: makes the critic that of the actor's checkpoint
     "critic_load",
-    inputs=(TensorSpec(PPO_STEP, np.int64),),
+    inputs=(TensorSpec(PPO_STEP, np.int64), TensorSpec(SESSION, np.int64, optional=True)),
     outputs=(TensorSpec("status", np.int64),),
 )
 

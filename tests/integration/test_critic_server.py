@@ -33,7 +33,16 @@ from nemo_prm.errors import RequestError, ServerError
 from nemo_prm.processes import free_ports
 from nemo_prm.serving.client import RewardClient
 from nemo_prm.serving.model_client import ModelClient
-from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_LOAD, CRITIC_SAVE, CRITIC_TRAIN, PPO_STEP, REQUEST_ID, ModelSpec
+from nemo_prm.serving.wire import (
+    CRITIC_INFER,
+    CRITIC_LOAD,
+    CRITIC_SAVE,
+    CRITIC_TRAIN,
+    PPO_STEP,
+    REQUEST_ID,
+    SESSION,
+    ModelSpec,
+)
 
 pytest.importorskip("torch", reason="the heavy stack is not installed: pip install -c constraints.txt .[nemo]")
 
@@ -111,6 +120,24 @@ def test_a_training_request_that_comes_twice_trains_once(server: Server, tokens:
     assert train(server, tokens, 8)["loss_mean"] != loss
 
 
+def test_bad_requests_are_refused_before_any_rank_hears_of_them(server: Server, tokens: np.ndarray) -> None:
+    before = values(server, tokens)
+    lengths = np.full((len(tokens), 1), tokens.shape[1])
+    beyond, data = tokens + 10**6, np.zeros((2, tokens.shape[1] - 1), dtype=np.float32)
+    training = {"returns": data, "prev_values": data, "mask": data}
+    for spec, inputs, message in (
+        (CRITIC_INFER, {"sequence_lengths": lengths}, "inputs must be"),
+        (CRITIC_INFER, {"tokens": beyond, "sequence_lengths": lengths}, "tokens of row 0 must lie in"),
+        (CRITIC_INFER, {"tokens": tokens, "sequence_lengths": lengths + 1}, "sequence_lengths of row 0 must lie in"),
+        (CRITIC_TRAIN, {"tokens": beyond, **training}, "tokens of row 0 must lie in"),
+        (CRITIC_TRAIN, {"tokens": tokens, **training, "mask": data[:1]}, r"mask must be \[B, S-1\]"),
+        (CRITIC_TRAIN, {"tokens": tokens, **training, "returns": data + np.nan}, "returns of row 0 are not finite"),
+    ):
+        with pytest.raises(RequestError, match=message):
+            ask(server, spec, **inputs)
+    np.testing.assert_array_equal(values(server, tokens), before)
+
+
 def test_a_killed_critic_goes_on_from_what_it_saved(
     server: Server, tokens: np.ndarray, hand_rollout_models: Path
 ) -> None:
@@ -154,6 +181,10 @@ def test_the_critic_goes_back_to_the_step_of_the_actors_checkpoint(
         np.testing.assert_array_equal(load(server, 2), second)
         np.testing.assert_array_equal(load(server, 1), first)
         np.testing.assert_allclose(line_scores(server), [[0.8, 0.8, -2.0]], atol=1e-5)
+        for session in (5, 6):
+            ask(server, CRITIC_LOAD, **{PPO_STEP: np.array([1]), SESSION: np.array([session])})
+        with pytest.raises(RequestError, match="another run has gone on with this critic"):
+            ask(server, CRITIC_SAVE, dummy_var=np.array([0]), **{PPO_STEP: np.array([3]), SESSION: np.array([5])})
         train(server, tokens, 4)  # weights, optimizer and schedule go on from there
         np.testing.assert_array_equal(save(server, 2), second)
     # killed between the save and the removal of the checkpoint before

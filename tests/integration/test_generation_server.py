@@ -155,6 +155,9 @@ def test_what_does_not_fit_the_context_is_cut_or_refused(generator: GenerationCl
     with pytest.raises(PromptTooLongError, match="256 tokens leave no room in a context of 256") as caught:
         generator.generate(["a", full, "b", full * 2], 1, PARAMS, 1)
     assert caught.value.indices == (1, 3)
+    for most in (2**31 - 1, 2**63 - 1):  # "no limit" costs what the context takes
+        long = generator.generate(["a"], 2, replace(PARAMS, max_new_tokens=most), 1)
+        assert long == generator.generate(["a"], 2, replace(PARAMS, max_new_tokens=CONTEXT), 1)
     last = tokenizer.decode(tokenizer.encode(words)[: CONTEXT - 1])
     assert generator.generate([last], 1, PARAMS, 1)[0][0].num_tokens == 1
 

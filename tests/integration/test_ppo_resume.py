@@ -16,6 +16,7 @@ The policy has random weights and samples. The critic lives on when the actor is
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from pathlib import Path
@@ -86,7 +87,12 @@ def test_rloo_is_killed_and_started_again(hand_rollout_models: Path, tmp_path: P
     def arguments(output: Path) -> list[str]:
         output.mkdir()
         settings = ["algorithm=reinforce", "dense_reward=false", "rollouts_per_prompt=4"]
-        return command(hand_rollout_models, output, 9, *OVERRIDES, *settings)  # nobody listens on port 9
+        found = command(hand_rollout_models, output, 9, *OVERRIDES, *settings)  # nobody listens on port 9
+        file = output / "problems.jsonl"
+        rows = [json.loads(line) for line in file.read_text().splitlines()]
+        # a response is a comment, and right, unless it has a newline
+        file.write_text("".join(json.dumps(row | {"program_prefix": "print(1)\n#"}) + "\n" for row in rows))
+        return found
 
     whole, killed = tmp_path / "whole", tmp_path / "killed"
     run(arguments(whole), whole / "actor.log")

@@ -68,10 +68,10 @@ def slow(seconds: float) -> str:
     return f"import time\ntime.sleep({seconds})\n{RIGHT}"
 
 
-def client(*urls: str, **remote: Any) -> VerifierClient:
+def client(*urls: str, pass_rates: bool = False, **remote: Any) -> VerifierClient:
     settings: dict[str, Any] = {"timeout_s": 30.0, "connect_timeout_s": 2.0, **remote}
     config = VerifierClientConfig(urls=list(urls), **settings)
-    return VerifierClient(SandboxConfig(minimum_level="rlimits", remote=config))
+    return VerifierClient(SandboxConfig(minimum_level="rlimits", remote=config), pass_rates)
 
 
 def model(url: str, **changes: Any) -> ModelClient:
@@ -235,6 +235,8 @@ def test_options_that_belong_to_the_server_are_refused() -> None:
     remote = VerifierClientConfig(urls=["http://127.0.0.1:1"])
     with pytest.raises(ConfigError, match="sandbox.time_limit_s has no effect on programs that run elsewhere"):
         open_verifier(SandboxConfig(time_limit_s=3.0, remote=remote))
+    with pytest.raises(ConfigError, match="stop_at_first_failure must be false: there are no pass rates with it"):
+        open_verifier(SandboxConfig(stop_at_first_failure=True), pass_rates=True)
 
 
 def test_an_absent_server_is_an_error_within_the_connect_timeout() -> None:
@@ -269,7 +271,7 @@ def test_a_host_that_is_silent_costs_the_timeout_and_no_verdict(server: Server) 
 
 
 def test_a_token_a_full_queue_a_termination_and_what_comes_after(problems: Path, tmp_path: Path) -> None:
-    options = ("max_queue=1", "concurrent_batches=1", "max_batch=1")
+    options = ("max_queue=1", "concurrent_batches=1", "max_batch=1", "sandbox.stop_at_first_failure=true")
     with start(tmp_path, problems, *options, NEMO_PRM_TOKEN="secret") as server:
         for token in (None, "wrong"):
             with client(server.url, token=token) as stranger:
@@ -287,8 +289,13 @@ def test_a_token_a_full_queue_a_termination_and_what_comes_after(problems: Path,
         with ThreadPoolExecutor(8) as pool:
             answers = list(pool.map(attempt, range(8)))
         refused = [answer for answer in answers if answer != "passed"]
-        assert 1 <= len(refused) <= 6
+        assert 1 <= len(refused) <= 7
         assert all(answer.startswith("503 ") and "maximum queue size" in answer for answer in refused)
+
+        with client(server.url, pass_rates=True, token="secret") as rates:
+            assert rates.verify(ADD, RIGHT).passed
+            with pytest.raises(ConfigError, match="no test after the first failure, so there are no pass rates"):
+                rates.verify(ADD, HALF)
 
         options = {"token": "secret", "batch_size": 1, "requests_per_host": 8, "reconnect_timeout_s": 1.0}
         with client(server.url, **options) as verifier:
@@ -304,7 +311,7 @@ def test_a_token_a_full_queue_a_termination_and_what_comes_after(problems: Path,
             assert time.monotonic() - start_s < 3.0
         assert server.all_gone()
     row = judged(tmp_path)
-    assert row["step"] == row["verdicts/passed"] == 13 + len(answers) - len(refused)
+    assert row["verdicts/passed"] == 14 + len(answers) - len(refused) and row["step"] == row["verdicts/passed"] + 1
     assert row["waiting"] == 0 and row["level"] == offered_levels()[0]
 
 

@@ -245,6 +245,17 @@ def test_numbers_with_a_point_may_differ_in_their_last_digits(tmp_path: Path) ->
         ("livecodebench", livecodebench(private_test_cases="!"), "file.jsonl:1: `private_test_cases` cannot be read"),
         ("livecodebench", livecodebench(public_test_cases="[{}]"), "`public_test_cases` cannot be read"),
         ("livecodebench", {**FUNCTIONAL, "metadata": "{}"}, "a functional test without metadata.func_name"),
+        ("livecodebench", livecodebench(metadata="not json"), "file.jsonl:1: `metadata` is no JSON"),
+        ("livecodebench", livecodebench(metadata="[]"), "`metadata` must be an object, found a list"),
+        ("livecodebench", livecodebench(private_test_cases="[" * 100_000), "`private_test_cases` cannot be read"),
+        (
+            "livecodebench",
+            livecodebench(
+                public_test_cases='[{"testtype": "functional", "input": 5, "output": "1"}]',
+                metadata='{"func_name": "f"}',
+            ),
+            "`public_test_cases` cannot be read",
+        ),
         ("apps", {"problem_id": 1, "input_output": APPS_STDIO["input_output"]}, "file.jsonl:1: `question` is missing"),
         ("mbpp", {"text": "x"}, "`code` is missing"),
         ("humaneval", {"task_id": "x"}, "`prompt` is missing"),
@@ -253,6 +264,44 @@ def test_numbers_with_a_point_may_differ_in_their_last_digits(tmp_path: Path) ->
 def test_a_bad_line_is_named(tmp_path: Path, name: str, row: dict[str, Any], message: str) -> None:
     with pytest.raises(DataError, match=message):
         load(name, tmp_path, row)
+
+
+@pytest.mark.parametrize(
+    "tests", ["null", "[]", '{"inputs": ["1"], "outputs": 5}', '{"inputs": ["\\ud800"], "outputs": ["1"]}']
+)
+def test_tests_that_cannot_be_read_are_counted(tmp_path: Path, tests: str) -> None:
+    found = load_benchmark("apps", [write(tmp_path / "a.jsonl", APPS_CALL, {**APPS_STDIO, "input_output": tests})])
+    assert found.left_out == {"tests that cannot be read": 1} and len(found.problems) == 1
+
+
+def test_apps_train_and_test_number_their_problems_alike(tmp_path: Path) -> None:
+    sources = [
+        write(tmp_path / "train.jsonl", APPS_STDIO),
+        write(tmp_path / "apps_test.jsonl", {**APPS_STDIO, "question": "Another."}),
+        write(tmp_path / "more.jsonl", {**APPS_STDIO, "question": "More."}, {**APPS_STDIO, "question": "Still more."}),
+    ]
+    found = load_benchmark("apps", sources)
+    assert [problem.problem_id for problem in found.problems] == ["apps/train/3", "apps/test/3", "apps/3"]
+    assert found.left_out == {"another has its id": 1}
+
+
+def test_integers_that_json_has_made_keys_of_are_left_out(tmp_path: Path) -> None:
+    tests = {"fn_name": "rev", "inputs": [[{"1": [2]}]], "outputs": [[1]]}
+    rows = {**APPS_CALL, "input_output": json.dumps(tests)}, APPS_STDIO
+    found = load_benchmark("apps", [write(tmp_path / "a.jsonl", *rows)])
+    assert found.left_out == {"dictionaries with integers for keys": 1} and len(found.problems) == 1
+
+
+def test_damaged_folders_of_apps_are_named(tmp_path: Path) -> None:
+    folder = tmp_path / "train" / "0000"
+    folder.mkdir(parents=True)
+    (folder / "question.txt").write_bytes(b"\xff")
+    with pytest.raises(DataError, match="question.txt: is no UTF-8"):
+        load_benchmark("apps", [tmp_path / "train"])
+    (folder / "question.txt").write_text("Q")
+    (folder / "metadata.json").write_text("{bad")
+    with pytest.raises(DataError, match="metadata.json: not valid JSON"):
+        load_benchmark("apps", [tmp_path / "train"])
 
 
 def test_other_formats_and_files(tmp_path: Path) -> None:

@@ -521,12 +521,12 @@ def test_a_policy_that_fails_on_everything_ends_the_job(verifier: SandboxVerifie
 
 
 class FlakyVerifier(SandboxVerifier):
-    """The real verifier, whose judge has broken down for programs that hold a certain text."""
+    """The real verifier, whose judge has broken down for programs with a certain text, unless they have another."""
 
-    broken = "never"
+    broken, spared = "never", "never"
 
     def submit(self, problem: Problem, program: str, tests: Sequence[TestCase] | None = None) -> Future[Verdict]:
-        if self.broken not in program:
+        if self.broken not in program or self.spared in program:
             return super().submit(problem, program, tests)
         down: Future[Verdict] = Future()
         down.set_result(Verdict("infra_error", message="down"))
@@ -544,6 +544,20 @@ def test_unknown_verdicts_are_never_labels() -> None:
         verifier.broken = "v = 3 * v + 1\n    v = 3 * v + 2\n    v = 3 * v + 3\n"  # what completes its good prefix
         (first,) = run(SimulatedPolicy([task]), verifier, work[:1], config(completions=3))
         assert isinstance(first, Skipped)
+
+
+def test_unknown_verdicts_are_no_share_of_a_soft_label() -> None:
+    task = chain("a", 3, error_rate=0.5)
+    settings = config(soft_labels=True, completions=20)
+    labels = []
+    with FlakyVerifier(workers=1) as verifier:
+        verifier.spared = "v + 1 + 1"  # the line that the response has wrong
+        for verifier.broken in ("never", "v + 2 + 1"):  # the last line, written wrong
+            (row,) = run(SimulatedPolicy([task]), verifier, written(task, task.response([1])), settings)
+            assert isinstance(row, LabelRow) and row.response_class == "revised"
+            labels.append(row.labels)
+            shares = {probe.num_steps: probe.num_passed / probe.num_completions for probe in row.probes}
+    assert labels[1][1] > labels[0][1] == 2 * shares[2] - 1  # fewer are known to fail, as many pass
 
 
 def test_empty_and_fenced_responses(verifier: SandboxVerifier) -> None:

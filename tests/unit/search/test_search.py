@@ -20,7 +20,7 @@ from typing import Any, Sequence
 
 import pytest
 
-from nemo_prm.config import SandboxConfig, SearchConfig
+from nemo_prm.config import GeneratorConfig, SandboxConfig, SearchConfig
 from nemo_prm.errors import ConfigError, DataError, PromptTooLongError
 from nemo_prm.sandbox.verifier import default_verifier
 from nemo_prm.search.driver import Answer, Tools, public_view, run_searches
@@ -278,3 +278,12 @@ def test_a_job_is_judged_by_hidden_tests_and_goes_on(tmp_path: Path, verifier: A
     assert "pass@1 66.7 %" in run.as_table(results)
     with pytest.raises(ConfigError, match="holds a search with other settings"):
         SearchRun(job(tmp_path, by="prm"), problems)
+    with pytest.raises(ConfigError, match="holds a search with other settings"):
+        SearchRun(job(tmp_path, generator=GeneratorConfig(model="another")), problems)
+    with pytest.raises(ConfigError, match="has an answer to another problem 'a'"):
+        SearchRun(job(tmp_path), [problem("a", prompt="Do something else.\n"), *problems[1:]])
+    used = tools(verifier)
+    used.generator.name = "another table"  # type: ignore[misc]
+    with pytest.raises(ConfigError, match="has answers of table, and these are of another table"):
+        SearchRun(job(tmp_path), [*problems, problem("d")]).answer(used.generator, verifier, used.scorer)
+    assert len(file.read_text().splitlines()) == 3

@@ -25,9 +25,11 @@ torch = pytest.importorskip("torch", reason="the heavy stack is not installed: p
 pytest.importorskip("nemo", reason="the heavy stack is not installed: pip install -c constraints.txt .[nemo]")
 
 from nemo_prm.data.steps import code_span  # noqa: E402
+from nemo_prm.errors import RequestError  # noqa: E402
 from nemo_prm.megatron.vocabulary import vocabulary_bytes  # noqa: E402
 from nemo_prm.serving.messages import ScoreRequest  # noqa: E402
 from nemo_prm.serving.reward import LineScorer, RewardRules  # noqa: E402
+from nemo_prm.serving.wire import TOO_LONG, encode_text  # noqa: E402
 
 CORPUS = ["def f(x):\n    return x\n\n\n    y = 'é'\n", "```python\na = 1\n```\n", "\r\n\t# ß\n\n"] * 20
 PARTS = [
@@ -184,6 +186,44 @@ def test_rules(tokenizer: Any) -> None:
     raw, paid = rewards(clamp=None)
     np.testing.assert_allclose(paid, raw / 2)
     assert len(rewards(code_only=False)[0]) >= 4
+
+
+def test_a_block_that_the_prompt_opens(tokenizer: Any) -> None:
+    prompt, text = "do\n```python\n", "a = 1\nb = 2\n```\nDone.\nReally.\n"
+    before = tokenizer.text_to_ids(prompt)
+    ids = [*before, *tokenizer.text_to_ids(text), tokenizer.eos_id]
+    [answer] = scorer(tokenizer).score([ScoreRequest(np.array([ids]), np.array([len(ids)]), np.array([len(before)]))])
+    assert answer["num_lines"].tolist() == [[2]]
+
+
+def test_a_response_that_fills_the_context_has_no_eos(tokenizer: Any) -> None:
+    ours, words = scorer(tokenizer), "x\n" * 20
+    full = len(tokenizer.text_to_ids("p\n")) + len(tokenizer.text_to_ids(words))
+    ours.max_length = full
+    request = ours.read({"prompts": encode_text(["p\n"]), "responses": encode_text([words])})
+    assert request.sequence_lengths.tolist() == [full] and request.tokens[0, -1] != tokenizer.eos_id
+    ours.max_length = full - 1
+    with pytest.raises(RequestError, match=f"{TOO_LONG}: .* the model takes {full - 1}"):
+        ours.read({"prompts": encode_text(["p\n"]), "responses": encode_text([words])})
+
+
+def test_a_score_that_is_no_number_is_no_reward(tokenizer: Any) -> None:
+    good, bad = (
+        [*tokenizer.text_to_ids("p\n"), *tokenizer.text_to_ids(text)] for text in ("x\n", "x = 1\ny = 2\nz\n")
+    )
+    ours = scorer(tokenizer)
+    infer = ours.infer
+
+    def broken(inputs: Any) -> np.ndarray:
+        scores = infer(inputs)
+        scores[:, len(good) :] = np.nan
+        return scores
+
+    ours.infer = broken
+    requests = [ScoreRequest(np.array([ids]), np.array([len(ids)]), np.array([1])) for ids in (good, bad)]
+    first, second = ours.score(requests)
+    assert isinstance(first, dict) and np.isfinite(first["line_rewards"]).all()
+    assert isinstance(second, RequestError) and "row 0 is no finite number" in str(second)
 
 
 def test_all_rows_of_all_requests_get_their_own_answer(tokenizer: Any) -> None:
