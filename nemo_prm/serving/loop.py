@@ -78,7 +78,6 @@ class ServedModel:
         read: checks one request's inputs and returns what `infer` takes; its `RequestError` answers that request and
             leaves the rest of the batch alone. None hands PyTriton's own `Request` over (the host's servers).
         warm_up: inputs of a request that is answered before the server reports that it is ready.
-        prepare: what else is to be done on rank 0 once the model is warm; the other ranks follow.
         max_batch: rows of the largest request, and of the largest batch the dynamic batcher makes.
         batch_delay_us: how long a request may wait for others to share its batch, in microseconds.
         max_queue: requests that may wait; one more is refused (HTTP 503).
@@ -93,7 +92,6 @@ class ServedModel:
     infer: Callable[[list[Any]], Sequence[Any]]
     read: Callable[[Arrays], Any] | None = None
     warm_up: Arrays | None = None
-    prepare: Callable[[], None] | None = None
     max_batch: int = 1024
     batch_delay_us: int = 0
     max_queue: int = 4096
@@ -223,9 +221,6 @@ class _Loop:
             outputs = model.infer([model.read(model.warm_up) if model.read else model.warm_up])
         if isinstance(outputs[0], RequestError):
             raise ServerError(f"model {model.spec.name} refused its warm-up batch: {outputs[0]}")
-        if model.prepare is not None:
-            with self.lock:
-                model.prepare()
 
     def run(self, models: Sequence[ServedModel]) -> None:
         from pytriton.model_config import DynamicBatcher, ModelConfig, QueuePolicy

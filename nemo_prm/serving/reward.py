@@ -17,7 +17,6 @@ Shapes: B sequences padded to S tokens; column t-1 of [B, S-1] belongs to token 
 from __future__ import annotations
 
 import json
-import time
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, Callable, NamedTuple, Sequence
@@ -41,8 +40,9 @@ from nemo_prm.serving.loop import Op, ServedModel, announce, serve
 from nemo_prm.serving.messages import ScoreRequest, decode_score_request
 from nemo_prm.serving.wire import PRM, TOO_LONG, Arrays, encode_text
 
-FIXED_COST = 512.0  # of a forward pass until it is measured, in tokens
-PROBES = ((1, 16), (8, 128))  # rows and their length, of the passes that measure it
+# Of a forward pass beside its tokens, as a number of tokens: launching kernels on a GPU, Python on a CPU. A constant and
+# not measured, so that the same rows share a pass, and scores are the same to the bit, whenever the server is started.
+FIXED_COST = 512.0
 
 
 @dataclass(frozen=True)
@@ -131,24 +131,6 @@ class LineScorer:
         self.table = newline_table(self.pieces, device=torch.cuda.current_device())
         self.has_backtick_V = np.array([b"`" in piece for piece in self.pieces])
         self.counters = {"tokens": 0, "padding_tokens": 0}  # of all forward passes
-        self.fixed_cost = FIXED_COST
-
-    def measure(self) -> None:
-        """Find out what a forward pass costs beside its tokens; collective, as `score`."""
-        seconds, tokens = [], []
-        for count, length in PROBES:
-            row = Row(np.full(min(length, self.max_length), self.tokenizer.eos_id, dtype=np.int64), 1)
-            took = []
-            for _ in range(4):
-                start = time.perf_counter()
-                self._score_rows([row] * count)
-                took.append(time.perf_counter() - start)
-            seconds.append(min(took))
-            tokens.append(count * len(row.tokens))
-        per_token = (seconds[1] - seconds[0]) / (tokens[1] - tokens[0])
-        if per_token > 0:  # else the clock saw other things; the default stays
-            self.fixed_cost = max(seconds[0] / per_token - tokens[0], 0.0)
-        self.counters.update(dict.fromkeys(self.counters, 0))
 
     def read(self, inputs: Arrays) -> ScoreRequest:
         """Check one request; text is tokenised as in training, with EOS at the end."""
@@ -194,7 +176,7 @@ class LineScorer:
         ]
         size = self.model.forward_micro_batch_size * parallel_state.get_data_parallel_world_size()
         scored: list[Any] = [None] * len(rows)
-        for part in plan_passes([len(row.tokens) for row in rows], size, self.fixed_cost):
+        for part in plan_passes([len(row.tokens) for row in rows], size, FIXED_COST):
             for index, answer in zip(part, self._score_rows([rows[index] for index in part])):
                 scored[index] = answer
         answers, first = [], 0
@@ -276,7 +258,6 @@ def served_prm(scorer: LineScorer, max_batch: int, batch_delay_us: int, max_queu
         scorer.score,
         scorer.read,
         warm_up,
-        prepare=scorer.measure,
         max_batch=max_batch,
         batch_delay_us=batch_delay_us,
         max_queue=max_queue,
