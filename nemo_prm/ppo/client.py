@@ -60,6 +60,7 @@ from nemo_prm.serving.wire import (
     PRM,
     REQUEST_ID,
     SESSION,
+    TRAINED,
 )
 from nemo_prm.types import Problem
 
@@ -144,6 +145,7 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
         """
         self.problems, self.judge = problems, Judge(problems, tokenizer, verifier, cfg.outcome)
         self.training: Future[Any] | None = None
+        self.trained = 0  # training requests of this run so far; all ranks count them
         self.rollouts: list[Rollout] = []
         self.lambda_scale = 1.0  # of both lambdas; rules may lower it
         self.ppo_step = 0  # steps done, of what is to be saved
@@ -166,6 +168,7 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
         """Send a step's returns to the critic; `fit` drops the future, so the next call looks at it."""
         self.check_training()
         self.training = super().train(ppo_rollout_data)
+        self.trained += 1
         return self.training
 
     def save(self) -> FutureResult:
@@ -184,6 +187,9 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
             RequestError: the critic has been trained further and has no checkpoint of this step.
             ServerError: it does not answer.
         """
+        session = torch.tensor(self.communicator.session, device=torch.cuda.current_device())
+        torch.distributed.broadcast(session, 0)
+        self.communicator.session = int(session)
         if torch.distributed.get_rank() == 0:
             data = {PPO_STEP: np.array([ppo_step])}
             self.communicator.send_data_to_server(self.cfg.critic.name.load, data, batching=False).result()
@@ -218,7 +224,9 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
             "tokens": torch.nn.functional.pad(tokens, (0, padding)).numpy(),
             "sequence_lengths": total_lengths.unsqueeze(1).numpy(),
         }
-        asked = Asked(coding, general, value=self._send(self.cfg.critic.name.infer, "value", data))
+        order = {SESSION: self.communicator.session, TRAINED: self.trained}
+        order_B = {name: np.full((len(tokens), 1), number, dtype=np.int64) for name, number in order.items()}
+        asked = Asked(coding, general, value=self._send(self.cfg.critic.name.infer, "value", data | order_B))
         if coding:
             part = {name: array[coding] for name, array in data.items()}
             if self.cfg.dense_reward:

@@ -18,6 +18,8 @@ and why:
         gives values alone: "too many values to unpack". Here a combined server answers for the PRM under its own name.
     server_train, server_save: a request that is sent again, since its answer was lost, is answered again, not acted
         upon again.
+    check_infer: a request for values that has overtaken one to train on waits for it, else values would be those of
+        one step or of the next, by chance. What an actor that was killed has left in the queue is refused.
     save: the checkpoint before the last one is kept too, and both know their PPO step: an actor that was killed
         while it saved resumes from its former checkpoint, and the critic must be that of the same step. A fourth
         model, `critic_load`, sees to it.
@@ -25,6 +27,7 @@ and why:
 
 from __future__ import annotations
 
+import threading
 from functools import partial
 from pathlib import Path
 from typing import Any, Callable
@@ -45,7 +48,18 @@ from nemo_prm.megatron.critic import MegatronGPTPRMCritic
 from nemo_prm.serving.loop import Op, ServedModel, announce, serve
 from nemo_prm.serving.messages import check_critic_infer, check_critic_train
 from nemo_prm.serving.reward import LineScorer, RewardRules, served_prm
-from nemo_prm.serving.wire import CRITIC_INFER, CRITIC_LOAD, CRITIC_SAVE, CRITIC_TRAIN, PPO_STEP, REQUEST_ID, SESSION
+from nemo_prm.serving.wire import (
+    CRITIC_INFER,
+    CRITIC_LOAD,
+    CRITIC_SAVE,
+    CRITIC_TRAIN,
+    PPO_STEP,
+    REQUEST_ID,
+    SESSION,
+    TRAINED,
+)
+
+PATIENCE_S = 120.0  # with a training request that is on its way
 
 
 class CriticServer(CriticServerTrainer):
@@ -65,6 +79,8 @@ class CriticServer(CriticServerTrainer):
         self.ppo_step: int | None = 0  # what the weights belong to; None once they have been trained further
         self.infer_fn = self.model.infer_values
         self.session = 0  # of the actor that goes on with this critic; 0 is unknown
+        self.trained = 0  # training requests of this session that have come
+        self.has_come = threading.Condition()
         self.answered: dict[str, tuple[int, Any]] = {}  # by model: id and answer of the last request that acted
 
     @torch.no_grad()
@@ -89,10 +105,29 @@ class CriticServer(CriticServerTrainer):
         train = super().server_train
 
         def act(requests: list[Any]) -> Any:
+            with self.has_come:  # from here on the loop's lock makes others wait until it is done
+                self.trained += 1
+                self.has_come.notify_all()
             self.ppo_step = None
             return train(requests)
 
         return self._once(CRITIC_TRAIN.name, act, requests)
+
+    def check_infer(self, inputs: dict[str, NDArray[Any]], **limits: int) -> None:
+        """Check a request for values, and let what its actor has sent to train on go before.
+
+        Raises:
+            RequestError: a bad value, or that request does not come.
+        """
+        session = int(inputs.pop(SESSION, np.zeros((1, 1)))[0, 0])
+        wanted = int(inputs.pop(TRAINED, np.zeros((1, 1)))[0, 0])
+        check_critic_infer(inputs, **limits)
+        with self.has_come:
+            come = self.has_come.wait_for(lambda: session != self.session or self.trained >= wanted, PATIENCE_S)
+        if not come:
+            raise RequestError(
+                f"{wanted} requests to train on should have come before this one, and {self.trained} have"
+            )
 
     def server_save(self, requests: list[Any]) -> list[dict[str, NDArray[Any]]]:
         """Save as the host does."""
@@ -111,7 +146,9 @@ class CriticServer(CriticServerTrainer):
             RequestError: there is no such checkpoint.
         """
         wanted = int(requests[0].data[PPO_STEP][0])
-        self.session = int(requests[0].data.get(SESSION, np.zeros(1))[0])
+        with self.has_come:
+            self.session, self.trained = int(requests[0].data.get(SESSION, np.zeros(1))[0]), 0
+            self.has_come.notify_all()
         if wanted != self.ppo_step:
             kept = host.kept_checkpoints(self.checkpoints)
             steps = sorted(ppo_step_of(path) for path in kept)
@@ -182,7 +219,7 @@ class CriticServer(CriticServerTrainer):
                 self.server_infer,
                 max_batch=MAX_BATCH,
                 batch_delay_us=self.max_queue_delay_microseconds,
-                check=partial(check_critic_infer, **limits),
+                check=partial(self.check_infer, **limits),
             ),
             ServedModel(CRITIC_TRAIN, self.server_train, batching=False, check=partial(check_critic_train, **limits)),
             ServedModel(CRITIC_SAVE, self.server_save, batching=False),

@@ -40,8 +40,8 @@ from nemo_prm.serving.loop import Op, ServedModel, announce, serve
 from nemo_prm.serving.messages import ScoreRequest, decode_score_request
 from nemo_prm.serving.wire import PRM, TOO_LONG, Arrays, encode_text
 
-# Of a forward pass beside its tokens, as a number of tokens: launching kernels on a GPU, Python on a CPU. A constant and
-# not measured, so that the same rows share a pass, and scores are the same to the bit, whenever the server is started.
+# Of a forward pass beside its tokens, as a number of tokens: launching kernels on a GPU, Python on a CPU. It is a
+# constant and not measured, so that the same rows share a pass, and scores are the same to the bit, after a restart.
 FIXED_COST = 512.0
 
 

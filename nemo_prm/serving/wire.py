@@ -125,19 +125,22 @@ VERIFIER = ModelSpec(
 )
 
 # NeMo-Aligner's critic, as its CriticServerTrainer has it (algorithms/critic_server_trainer.py of release 0.7.0)
+# An actor's own number: once another one has asked for its step's checkpoint, what the former has left in the queue is
+# refused. Values are those after so many training requests of it: a request for values may overtake one of these.
+SESSION = "session"
+TRAINED = "trained"
 CRITIC_INFER = ModelSpec(
     "critic_infer",
     inputs=(
         TensorSpec("sentences", np.bytes_, (-1,), optional=True),
         TensorSpec("tokens", np.int64, (-1,), optional=True),  # [B, S]
         TensorSpec("sequence_lengths", np.int64, (-1,), optional=True),  # [B, 1]
+        TensorSpec(SESSION, np.int64, optional=True),  # [B, 1]
+        TensorSpec(TRAINED, np.int64, optional=True),  # [B, 1]
     ),
     outputs=(TensorSpec("values", np.float32, (-1,)),),  # [B, S]
 )
 REQUEST_ID = "request_id"  # a request that comes again under its id is answered as before, and not acted upon again
-# An actor's own number: once another one has asked for its step's checkpoint, what the former has left in the queue is
-# refused.
-SESSION = "session"
 CRITIC_TRAIN = ModelSpec(  # no batch dimension: one request is one PPO step
     "critic_train",
     inputs=(

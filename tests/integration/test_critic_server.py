@@ -19,6 +19,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -185,6 +187,26 @@ def test_the_critic_goes_back_to_the_step_of_the_actors_checkpoint(
             ask(server, CRITIC_LOAD, **{PPO_STEP: np.array([1]), SESSION: np.array([session])})
         with pytest.raises(RequestError, match="another run has gone on with this critic"):
             ask(server, CRITIC_SAVE, dummy_var=np.array([0]), **{PPO_STEP: np.array([3]), SESSION: np.array([5])})
+        lengths, column = np.full((len(tokens), 1), tokens.shape[1]), np.ones((len(tokens), 1), dtype=np.int64)
+        with ThreadPoolExecutor() as pool:  # it overtakes the request to train on, and waits for it
+            early = pool.submit(
+                ask, server, CRITIC_INFER, tokens=tokens, sequence_lengths=lengths, session=6 * column, trained=column
+            )
+            time.sleep(0.5)
+            assert not early.done()
+            data = np.ones((len(tokens), tokens.shape[1] - 1), dtype=np.float32)
+            ask(
+                server,
+                CRITIC_TRAIN,
+                tokens=tokens,
+                returns=data,
+                prev_values=0 * data,
+                mask=data,
+                session=np.array([6]),
+            )
+            after = values(server, tokens)
+            assert np.abs(after - first).max() > 1e-4
+            np.testing.assert_array_equal(early.result()["values"], after)
         train(server, tokens, 4)  # weights, optimizer and schedule go on from there
         np.testing.assert_array_equal(save(server, 2), second)
     # killed between the save and the removal of the checkpoint before
