@@ -207,6 +207,7 @@ def test_the_critic_goes_back_to_the_step_of_the_actors_checkpoint(
             after = values(server, tokens)
             assert np.abs(after - first).max() > 1e-4
             np.testing.assert_array_equal(early.result()["values"], after)
+        np.testing.assert_array_equal(load(server, 1), first)
         train(server, tokens, 4)  # weights, optimizer and schedule go on from there
         np.testing.assert_array_equal(save(server, 2), second)
     # killed between the save and the removal of the checkpoint before
