@@ -222,7 +222,8 @@ _SPLIT = re.compile(r"(?<![a-z])(train|test)(?![a-z])")
 def _has_integer_keys(value: Any) -> bool:
     """Whether some dictionary has none but decimal keys: the harness makes integers of these, and our tests cannot."""
     if isinstance(value, dict):
-        return bool(value) and all(key.lstrip("-").isdecimal() for key in value) or any(map(_has_integer_keys, value.values()))
+        integers = bool(value) and all(key.lstrip("-").isdecimal() for key in value)
+        return integers or any(map(_has_integer_keys, value.values()))
     return isinstance(value, list) and any(map(_has_integer_keys, value))
 
 

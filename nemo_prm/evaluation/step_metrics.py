@@ -78,7 +78,7 @@ def area_under_roc(scores: Sequence[float], good: Sequence[bool]) -> float:
     order = sorted(range(len(scores)), key=scores.__getitem__)
     rank_sum, start = 0.0, 0
     while start < len(order):
-        end = start
+        end = start + 1
         while end < len(order) and scores[order[end]] == scores[order[start]]:
             end += 1
         rank_sum += (start + end + 1) / 2 * sum(good[i] for i in order[start:end])  # ranks start + 1 to end

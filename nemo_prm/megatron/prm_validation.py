@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any, Sequence
+from typing import Any, Mapping, Sequence
 
 import torch
 from nemo.utils import logging
@@ -24,6 +24,7 @@ from nemo_aligner.algorithms.supervised import SupervisedTrainer
 from nemo_aligner.utils import parallel_state
 
 from nemo_prm.data.jsonl import read_json, write_json
+from nemo_prm.errors import CheckpointError
 from nemo_prm.evaluation.step_metrics import ScoredResponse, validation_report
 from nemo_prm.megatron.losses import IGNORE
 from nemo_prm.megatron.prm import MegatronGPTPRM
@@ -44,6 +45,9 @@ def score_dataset(model: MegatronGPTPRM, dataset: PRMDataset, limit: int | None 
 
     Returns:
         On every rank, one entry per row, in the order of the dataset.
+
+    Raises:
+        CheckpointError: a score is no finite number.
     """
     rank, ranks = parallel_state.get_data_parallel_rank(), parallel_state.get_data_parallel_world_size()
     count = len(dataset) if limit is None else min(limit, len(dataset))
@@ -72,6 +76,13 @@ def score_dataset(model: MegatronGPTPRM, dataset: PRMDataset, limit: int | None 
     gathered: list[dict[int, ScoredResponse]] = [{} for _ in range(ranks)]
     torch.distributed.all_gather_object(gathered, scored, group=parallel_state.get_data_parallel_group())
     merged = {i: response for part in gathered for i, response in part.items()}
+    broken = sum(not all(map(math.isfinite, response.scores)) for response in merged.values())
+    if broken:
+        raise CheckpointError(
+            f"the scores of {broken} of {count} validation rows are no finite numbers: training has diverged, or "
+            "activations overflow; go on from an earlier checkpoint with a lower model.optim.lr, or another "
+            "trainer.precision"
+        )
     return [merged[i] for i in range(count)]
 
 
@@ -93,7 +104,7 @@ class PRMTrainer(SupervisedTrainer):
 
     @property
     def best_checkpoint(self) -> Path:
-        """The PRM with the highest first-error F1 so far; missing where it was never known."""
+        """The PRM with the highest first-error F1 so far; see `_rank` where that does not tell models apart."""
         return self.output / "checkpoints" / "best.nemo"
 
     @torch.no_grad()
@@ -110,19 +121,19 @@ class PRMTrainer(SupervisedTrainer):
         metrics = {name: report["model"][name] for name in LOGGED}
         for baseline in ("constant", "outcome_only"):
             metrics[f"first_error_f1_{baseline}"] = report[baseline]["first_error_f1"]
-        best = self._keep_best(metrics["first_error_f1"])
+        best = self._keep_best({name: metrics[name] for name in ("first_error_f1", "auc", "mse")})
         if torch.distributed.get_rank() == 0:
             write_json(self.output / "validation.json", finite_or_null({"step": self.step, "best": best, **report}))
             draw_reliability(self.output / "reliability.svg", report["reliability"])
         torch.distributed.barrier()
         return metrics["mse"], metrics
 
-    def _keep_best(self, f1: float) -> dict[str, Any] | None:
+    def _keep_best(self, found: dict[str, float]) -> dict[str, Any] | None:
         """Save the model where it is the best so far; says which step's is."""
         # in here, since a run that resumes has the files of its folder moved away by the host
         record = self.best_checkpoint.with_suffix(".json")
         best = read_json(record) if record.exists() else None
-        if math.isnan(f1) or (best is not None and self.best_checkpoint.exists() and f1 <= best["first_error_f1"]):
+        if best is not None and self.best_checkpoint.exists() and _rank(found) <= _rank(best):
             return best
         self.best_checkpoint.parent.mkdir(parents=True, exist_ok=True)
         partial = self.best_checkpoint.with_name("best.partial.nemo")
@@ -130,9 +141,17 @@ class PRMTrainer(SupervisedTrainer):
         torch.distributed.barrier()
         if torch.distributed.get_rank() == 0:
             os.replace(partial, self.best_checkpoint)
-            write_json(record, {"step": self.step, "first_error_f1": f1})
+            write_json(record, finite_or_null({"step": self.step, **found}))
         torch.distributed.barrier()
-        return {"step": self.step, "first_error_f1": f1}
+        return {"step": self.step, **found}
+
+
+def _rank(found: Mapping[str, float | None]) -> tuple[float, float, float]:
+    """First-error F1, then AUC, then the error. Rows of one class have no F1, and one of 0 says little."""
+    f1, auc, mse = (found.get(name) for name in ("first_error_f1", "auc", "mse"))
+    numbers = (f1, auc, None if mse is None else -mse)
+    f1, auc, error = (-math.inf if each is None or math.isnan(each) else each for each in numbers)
+    return f1, auc, error
 
 
 def draw_reliability(path: Path, bins: Sequence[dict[str, float]]) -> None:

@@ -87,7 +87,7 @@ def _sentencepiece_bytes(model: Any, index: int, space: str) -> bytes:
 
 
 def _hugging_face_bytes(model: Any) -> list[bytes]:
-    special = set(model.all_special_ids)
+    special, added = set(model.all_special_ids), set(model.get_added_vocab().values())
     tokens = model.convert_ids_to_tokens(range(len(model)))
     byte_of = _byte_level_alphabet()
     # byte-level BPE writes a newline as "Ċ" (U+010A) and a space as "Ġ"; others follow SentencePiece's conventions
@@ -96,6 +96,8 @@ def _hugging_face_bytes(model: Any) -> list[bytes]:
     def text(index: int, token: str | None) -> bytes:
         if index in special or token is None:
             return b""
+        if index in added:  # as it is written, whatever the tokenizer writes for bytes
+            return token.encode()
         if byte_level and all(character in byte_of for character in token):
             return bytes(byte_of[character] for character in token)
         if len(token) == 6 and token.startswith("<0x") and token.endswith(">"):

@@ -26,18 +26,17 @@ The reward tensor itself enters through `compat.dense_ppo_rewards`: [B, S-1] rew
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 from typing import Any, Sequence
 
-import psutil
 import torch
 from nemo.utils import logging
 from nemo_aligner.algorithms.ppo import PPOTrainer
 from nemo_aligner.utils import parallel_state
-from nemo_aligner.utils.distributed import Timer, masked_global_mean_var, normalize_tensor
+from nemo_aligner.utils.distributed import masked_global_mean_var, normalize_tensor
 
 from nemo_prm.data.jsonl import read_json, write_json
+from nemo_prm.megatron.host import ProcessTimer
 from nemo_prm.ppo.probe import Probe
 from nemo_prm.ppo.resume import RandomStates, agreed_counters
 from nemo_prm.ppo.samples import write_samples
@@ -45,18 +44,10 @@ from nemo_prm.rewards.monitors import GENERAL_METRICS, PRM_METRICS, SUMS, Rollou
 from nemo_prm.rewards.rules import Watch
 
 
-class StoppableTimer(Timer):
-    """The host's clock of a run, whose time is also up when a rule says so: the host then saves and returns."""
+class StoppableTimer(ProcessTimer):
+    """A run's clock, whose time is also up when a rule says so: the host then saves and returns."""
 
     stopped = False
-
-    def start_time(self) -> None:
-        """Count from the start of the process.
-
-        The host starts anew at every pass over the problems, so that on a small set the limit is never reached, and
-        leaves the loading out.
-        """
-        self._start_time = time.monotonic() - (time.time() - psutil.Process().create_time())
 
     def get_time_remaining(self) -> float:
         return -math.inf if self.stopped else super().get_time_remaining()

@@ -31,7 +31,7 @@ export NEMO_PRM_TOKEN
 export PYTHON PYTHONUNBUFFERED=1
 export PYTRITON_HOME=${PYTRITON_HOME:-/tmp/pytriton-$SLURM_JOB_ID} # not in a home folder that all nodes share
 
-# launch [srun options] -- COMMAND...   run a step, in the container where there is one
+# launch [srun options] -- COMMAND...   run a step, in the container where there is one; behind `launch ... &`, $! is srun
 launch() {
   local options=()
   while [[ $1 != -- ]]; do
@@ -42,7 +42,9 @@ launch() {
   [[ -z $IMAGE ]] || options+=(
     "--container-image=$IMAGE" "--container-mounts=$MOUNTS" "--container-workdir=$ROOT" --no-container-mount-home
   )
-  srun --export=ALL --kill-on-bad-exit=1 "${options[@]}" "$@"
+  local run=()
+  ((BASH_SUBSHELL == 0)) || run=(exec) # a signal to $! has to reach srun, which passes it on
+  "${run[@]}" srun --export=ALL --kill-on-bad-exit=1 "${options[@]}" "$@"
 }
 
 # address NODELIST   where the first node of a list can be reached
@@ -63,10 +65,15 @@ as_one_process() {
   echo "env MASTER_ADDR=127.0.0.1 MASTER_PORT=$(port "$1")"
 }
 
-# seconds_left   until this job's time limit; empty where it has none
+# seconds_left   until this job's time limit; empty where it has none; fails where Slurm does not say
 seconds_left() {
-  squeue --noheader --format=%L --jobs "$SLURM_JOB_ID" | head -n 1 | awk -F'[-:]' '
-    /^[0-9]/ { n = split($0, part, /[-:]/)
+  local said tries=0
+  until said=$(squeue --noheader --format=%L --jobs "$SLURM_JOB_ID"); do
+    ((++tries < 4)) || return 1 # no answer is not "no limit"
+    sleep 10
+  done
+  awk <<<"$said" '
+    NR == 1 && /^[0-9]/ { n = split($0, part, /[-:]/)
       s = part[n] + 60 * part[n - 1] + (n > 2 ? 3600 * part[n - 2] : 0) + (n > 3 ? 86400 * part[n - 3] : 0)
       print s }'
 }
@@ -74,7 +81,7 @@ seconds_left() {
 # max_time MARGIN   what is left but for MARGIN seconds, as DD:HH:MM:SS for trainer.max_time; "null" without a limit
 max_time() {
   local left
-  left=$(seconds_left)
+  left=$(seconds_left) || return 1
   if [[ -z $left ]]; then
     echo null
     return
@@ -84,10 +91,10 @@ max_time() {
 }
 
 # requeue_if_progress FILE FOLDER   after a job that ended early: again from the last checkpoint, if there is a new one
-#   FILE     what stands when all is done
+#   FILE     what stands when all is done; of an earlier run it does not count
 #   FOLDER   of the checkpoints; STARTED is a file that was touched when the job began
 requeue_if_progress() {
-  [[ ! -e $1 ]] || return 0
+  [[ ! $1 -nt $STARTED ]] || return 0
   if [[ -z $(find "$2" -newer "$STARTED" -name '*last*' -print -quit 2>/dev/null) ]]; then
     echo "no checkpoint was saved by this job: not queued again" >&2
     return 1

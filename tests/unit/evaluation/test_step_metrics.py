@@ -125,3 +125,7 @@ def test_length_buckets() -> None:
 def test_soft_labels() -> None:
     found = measure([response([0.5, -0.5], [0.5, -0.5])])
     assert found["mse"] == 0 and found["accuracy"] == 1 and found["ece"] == 0
+
+
+def test_scores_that_are_no_numbers_come_to_an_end() -> None:
+    area_under_roc([math.nan, 1.0, math.nan], [True, False, False])

@@ -54,12 +54,12 @@ def sentencepiece_tokenizer(**options):
     return SimpleNamespace(tokenizer=processor, encode=processor.encode, size=processor.get_piece_size())
 
 
-def byte_level_tokenizer():
+def byte_level_tokenizer(without: str = ""):
     from transformers import PreTrainedTokenizerFast
 
     bpe = tokenizers.Tokenizer(tokenizers.models.BPE())
     bpe.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
-    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+    alphabet = [each for each in tokenizers.pre_tokenizers.ByteLevel.alphabet() if each not in without]
     trainer = tokenizers.trainers.BpeTrainer(vocab_size=400, special_tokens=["<eos>"], initial_alphabet=alphabet)
     bpe.train_from_iterator(TEXTS, trainer)
     fast = PreTrainedTokenizerFast(tokenizer_object=bpe, eos_token="<eos>")
@@ -101,6 +101,16 @@ def test_control_tokens_and_the_padded_vocabulary_have_no_text() -> None:
     assert len(pieces) == 400 and pieces[:3] == [b"", b"", b""] and pieces[-1] == b""  # unknown, begin, end
     fast = byte_level_tokenizer()
     assert vocabulary_bytes(fast, fast.size)[fast.tokenizer.eos_token_id] == b""
+
+
+def test_added_tokens_are_spelled_as_they_are_written() -> None:
+    # DeepSeek-Coder's: bytes that UTF-8 never has are no tokens, but the letters that stand for them are
+    found = byte_level_tokenizer(without="\u00f6")
+    found.tokenizer.add_tokens(["\u00f6", "  \u2581"])
+    size = len(found.tokenizer)
+    pieces = vocabulary_bytes(found, size)
+    assert pieces[-2:] == ["\u00f6".encode(), "  \u2581".encode()]
+    assert b"".join(pieces[token] for token in found.encode("K\u00f6ln\n")).decode() == "K\u00f6ln\n"
 
 
 def test_an_unknown_kind_of_tokenizer_is_refused() -> None:
