@@ -96,10 +96,13 @@ class Verifier(Protocol):
 class StepScorer(Protocol):
     """Scores every step of responses (a process reward model)."""
 
-    def score_steps(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[float]]:
+    def score_steps(
+        self, prompts: Sequence[str], responses: Sequence[str], finished: Sequence[bool] | None = None
+    ) -> list[list[float]]:
         """Return one raw score per line of each response (a line ends with its newline; the last may lack one).
 
-        None for a response that does not fit the model's context with its prompt: its list is empty.
+        None for a response that does not fit the model's context with its prompt: its list is empty. `finished` is
+        given where some response was cut off.
         """
         ...
 

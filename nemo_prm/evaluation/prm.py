@@ -44,7 +44,9 @@ def score_rows(rows: Sequence[LabelRow], scorer: StepScorer, code_only: bool) ->
     found: list[list[float] | None] = []
     for start in tqdm(range(0, len(rows), AT_ONCE), desc="score", unit="batch", file=sys.stderr):
         part = rows[start : start + AT_ONCE]
-        scored = scorer.score_steps([row.prompt for row in part], [row.response for row in part])
+        finished = [row.finish_reason == "stop" for row in part]
+        cut_off = () if all(finished) else (finished,)  # a scorer need not know of these
+        scored = scorer.score_steps([row.prompt for row in part], [row.response for row in part], *cut_off)
         found += [step_scores(row, scores, code_only) for row, scores in zip(part, scored)]
     return found
 

@@ -40,12 +40,14 @@ class PRMDataset(torch.utils.data.Dataset):
         self.items: list[tuple[list[int], list[float]]] = []
         self.rows: list[LabelRow] = []  # of the items
         self.response_lengths: list[int] = []  # in tokens, EOS included
+        num_unspelled = 0
         for row in rows:
             prompt_tokens = tokenizer.text_to_ids(row.prompt)
             try:
                 response_tokens = encode_continuation(tokenizer, pieces, row.response)
             except DataError as error:
                 logging.warning(f"{row.problem_id} {row.response_id}: {error}")
+                num_unspelled += 1
                 continue
             # a response that was cut off has no EOS, here as in PPO: its last line ends at its last token
             end = [self.eos_id] if row.finish_reason == "stop" else []
@@ -61,8 +63,10 @@ class PRMDataset(torch.utils.data.Dataset):
             self.rows.append(row)
             self.response_lengths.append(len(tokens) - len(prompt_tokens))
         if len(self.items) < len(rows):
+            num_long = len(rows) - len(self.items) - num_unspelled
             logging.warning(
-                f"left out {len(rows) - len(self.items)} of {len(rows)} label rows: over {max_length} tokens"
+                f"left out {num_long + num_unspelled} of {len(rows)} label rows: {num_long} over {max_length} tokens, "
+                f"{num_unspelled} that the tokenizer does not spell"
             )
 
     def __len__(self) -> int:

@@ -99,6 +99,7 @@ class _Running:
         self.answer = Answer(problem.problem_id)
         self.drawn: dict[str, int] = defaultdict(int)  # completions by what was continued
         self.known: dict[tuple[str, str], Any] = {}  # results of Score and Run by response
+        self.cut_off: set[str] = set()  # responses that the policy did not end
         self.move: Move | None = None
         self.advance(None)
 
@@ -180,6 +181,7 @@ def _draw(wanting: Sequence[_Running], tools: Tools, budget: int) -> None:
             completions = drawn.get(index, [])
             responses = [prefix + completion.text for completion in completions]
             each.answer.tokens += sum(completion.num_tokens for completion in completions)
+            each.cut_off |= {r for r, c in zip(responses, completions) if c.finish_reason == "length"}
             origin = _origin(each)
             each.answer.candidates += [
                 replace(origin, response=response, num_tokens=completion.num_tokens)
@@ -216,7 +218,8 @@ def _origin(each: _Running) -> Candidate:
 
 def _score(wanting: Sequence[_Running], tools: Tools) -> None:
     def ask(jobs: Sequence[tuple[_Running, str]]) -> list[list[float]]:
-        return _scores(tools, [(each.problem.prompt, response) for each, response in jobs])
+        texts = [(each.problem.prompt, response) for each, response in jobs]
+        return _scores(tools, texts, [response not in each.cut_off for each, response in jobs])
 
     for each, scores in _answered(wanting, "score", ask):
         for candidate in each.answer.candidates:
@@ -269,11 +272,12 @@ def _last(scores: Sequence[float]) -> float:
     return scores[-1] if scores else -1.0
 
 
-def _scores(tools: Tools, texts: Sequence[tuple[str, str]]) -> list[list[float]]:
-    """The PRM's scores of the lines of (prompt, response)."""
+def _scores(tools: Tools, texts: Sequence[tuple[str, str]], finished: Sequence[bool] = ()) -> list[list[float]]:
+    """The PRM's scores of the lines of (prompt, response); all have ended unless `finished` says otherwise."""
+    cut_off = () if all(finished) else (finished,)  # a scorer need not know of these
     if tools.scorer is None:
         raise ConfigError("the strategy wants a PRM: start serve_reward, and set reward.url")
-    return tools.scorer.score_steps([prompt for prompt, _ in texts], [response for _, response in texts])
+    return tools.scorer.score_steps([prompt for prompt, _ in texts], [response for _, response in texts], *cut_off)
 
 
 def _answered(

@@ -182,21 +182,30 @@ class RewardClient:
         )
         return LineScores(rewards, scores, counts.reshape(-1))
 
-    def score_steps(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[float]]:
+    def score_steps(
+        self, prompts: Sequence[str], responses: Sequence[str], finished: Sequence[bool] | None = None
+    ) -> list[list[float]]:
         """Raw scores of the lines of each response; lines that end in the same token have one score together.
 
-        A response that does not fit the PRM's context with its prompt has none.
+        Args:
+            prompts: one for each response.
+            responses: one that does not fit the PRM's context with its prompt has no scores.
+            finished: whether the policy has ended it; by default all. A last line without newline is scored at EOS, or
+                at its own last token where the response was cut off.
         """
+        ended = [True] * len(responses) if finished is None else list(finished)
         rows: list[list[float]] = []
         for part in self._parts(len(responses)):
             texts = {"prompts": encode_text(prompts[part], "prompt"), "responses": encode_text(responses[part])}
+            if not all(ended[part]):
+                texts["finished"] = np.array(ended[part], dtype=np.bool_).reshape(-1, 1)
             try:
                 answer = self._client.infer(texts)
             except RequestError as error:
                 if not str(error).startswith(TOO_LONG):
                     raise self._refused(error) from error
-                pairs = list(zip(prompts[part], responses[part]))
-                rows += [[]] if len(pairs) == 1 else [self.score_steps([p], [r])[0] for p, r in pairs]
+                each = list(zip(prompts[part], responses[part], ended[part]))
+                rows += [[]] if len(each) == 1 else [self.score_steps([p], [r], [end])[0] for p, r, end in each]
                 continue
             for scores, count in zip(answer["line_scores"], answer["num_lines"].reshape(-1)):
                 found = scores[~np.isnan(scores)].tolist()

@@ -218,7 +218,7 @@ def decode_score_request(inputs: Arrays, vocab_size: int, max_length: int) -> Sc
     """Read and check the inputs of the `prm` model.
 
     Args:
-        inputs: `tokens`, `sequence_lengths` and `prompt_lengths`, or `prompts` and `responses`.
+        inputs: `tokens`, `sequence_lengths` and `prompt_lengths`, or `prompts` and `responses` (and `finished`).
         vocab_size: ids run from 0 to `vocab_size - 1`; padding must keep to it too.
         max_length: longest sequence the model takes, in tokens.
 
@@ -230,7 +230,7 @@ def decode_score_request(inputs: Arrays, vocab_size: int, max_length: int) -> Sc
     """
     token_inputs, text_inputs = {"tokens", "sequence_lengths", "prompt_lengths"}, {"prompts", "responses"}
     given = set(inputs)
-    if given == text_inputs:
+    if given - {"finished"} == text_inputs:
         prompts, responses = (decode_text(inputs[name], name[:-1]) for name in ("prompts", "responses"))
         return [(prompt, response) for (prompt,), (response,) in zip(prompts, responses)]
     if given != token_inputs:

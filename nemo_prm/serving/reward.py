@@ -133,20 +133,21 @@ class LineScorer:
         self.counters = {"tokens": 0, "padding_tokens": 0}  # of all forward passes
 
     def read(self, inputs: Arrays) -> ScoreRequest:
-        """Check one request; text is tokenised as in training, with EOS at the end."""
+        """Check one request; text is tokenised as in training, with EOS at the end of a response that has ended."""
         request = decode_score_request(inputs, self.vocab_size, self.max_length)
         if isinstance(request, ScoreRequest):
             return request
         prompts = [self.tokenizer.text_to_ids(prompt) for prompt, _ in request]
+        finished = inputs["finished"].reshape(-1).tolist() if "finished" in inputs else [True] * len(prompts)
         try:
             rows = [
-                [*ids, *encode_continuation(self.tokenizer, self.pieces, response), self.tokenizer.eos_id]
-                for ids, (_, response) in zip(prompts, request)
+                [*ids, *encode_continuation(self.tokenizer, self.pieces, response), *[self.tokenizer.eos_id] * ended]
+                for ids, (_, response), ended in zip(prompts, request, finished)
             ]
         except DataError as error:  # one request's text: the others of the batch are answered
             raise RequestError(str(error)) from error
         # a response that fills the context was cut off, and has no EOS, here as in training
-        rows = [row[:-1] if len(row) == self.max_length + 1 else row for row in rows]
+        rows = [row[:-1] if ended and len(row) == self.max_length + 1 else row for row, ended in zip(rows, finished)]
         for index, (ids, row) in enumerate(zip(prompts, rows)):
             if not ids:
                 raise RequestError(f"prompt {index} is empty")

@@ -82,12 +82,13 @@ GENERATION_LOAD = ModelSpec(  # one row: makes the generation server go on with 
 
 PRM = ModelSpec(
     "prm",
-    inputs=(  # either the first three, or the last two
+    inputs=(  # either the first three, or prompts and responses
         TensorSpec("tokens", np.int64, (-1,), optional=True),  # [B, S]
         TensorSpec("sequence_lengths", np.int64, optional=True),  # [B, 1], prompt and response, without padding
         TensorSpec("prompt_lengths", np.int64, optional=True),  # [B, 1]
         TensorSpec("prompts", np.bytes_, optional=True),
         TensorSpec("responses", np.bytes_, optional=True),
+        TensorSpec("finished", np.bool_, optional=True),  # [B, 1]: with the responses; one that was cut off has no EOS
     ),
     outputs=(  # column t - 1 belongs to token t
         TensorSpec("line_rewards", np.float32, (-1,)),  # [B, S-1], score / number of lines; 0 off line ends

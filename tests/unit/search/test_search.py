@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Sequence
 
@@ -245,6 +246,25 @@ def test_ranking() -> None:
 
 def job(folder: Path, **changes: Any) -> SearchConfig:
     return SearchConfig(output=str(folder / "out"), strategy="best_of_n", budget=4, **changes)
+
+
+def test_the_prm_is_told_which_responses_were_cut_off(verifier: Any) -> None:
+    class CutOff(Table):
+        def generate(self, *arguments: Any, **named: Any) -> list[list[Completion]]:
+            rows = super().generate(*arguments, **named)
+            return [[replace(each, finish_reason="length") for each in row[:1]] + row[1:] for row in rows]
+
+    class Told(Scores):
+        def score_steps(
+            self, prompts: Sequence[str], responses: Sequence[str], finished: Sequence[bool] = ()
+        ) -> list[list[float]]:
+            told.extend(zip(responses, finished))
+            return super().score_steps(prompts, responses)
+
+    told: list[tuple[str, bool]] = []
+    used = Tools(CutOff(), verifier, Told(), SamplingParams(), 1)
+    run_searches([problem()], strategy("best_of_n", Options(budget=3, by="prm")), used, 3)
+    assert told == [(STREAM[0], False), (STREAM[1], True), (STREAM[2], True)]
 
 
 def test_a_job_is_judged_by_hidden_tests_and_goes_on(tmp_path: Path, verifier: Any) -> None:

@@ -207,6 +207,17 @@ def test_a_response_that_fills_the_context_has_no_eos(tokenizer: Any) -> None:
         ours.read({"prompts": encode_text(["p\n"]), "responses": encode_text([words])})
 
 
+def test_a_response_that_was_cut_off_has_no_eos(tokenizer: Any) -> None:
+    texts = {"prompts": encode_text(["p\n"] * 2), "responses": encode_text(["x = 1\ny"] * 2)}
+    request = scorer(tokenizer).read(texts | {"finished": np.array([[True], [False]])})
+    ended, cut_off = request.sequence_lengths.tolist()
+    assert ended == cut_off + 1 and request.tokens[0, ended - 1] == tokenizer.eos_id
+    assert request.tokens[1, cut_off - 1] != tokenizer.eos_id
+    [answer] = scorer(tokenizer).score([request])
+    last = [int(np.flatnonzero(~np.isnan(row))[-1]) for row in answer["line_scores"]]
+    assert last == [ended - 2, cut_off - 2]  # its last line is scored at its own last token
+
+
 def test_a_score_that_is_no_number_is_no_reward(tokenizer: Any) -> None:
     good, bad = (
         [*tokenizer.text_to_ids("p\n"), *tokenizer.text_to_ids(text)] for text in ("x\n", "x = 1\ny = 2\nz\n")
