@@ -103,7 +103,9 @@ def split_thoughts(response: str, language: Language, prompt: str = "") -> tuple
     The steps are contiguous from 0 to the end of `code_span(response, prompt)`.
     """
     start, end = code_span(response, prompt)
-    fence = response.rfind("\n", 0, start - 1) + 1 if start else _end_of_unfenced_thoughts(response, end, language)
+    fence = response.rfind("\n", 0, start - 1) + 1
+    if start == 0:
+        fence = _end_of_unfenced_thoughts(response, end, language, prompt)
     thoughts = response[:fence]
     if not thoughts.strip():
         return (Step(0, end, "code" if response[:end].strip() else "blank"),) if end else ()
@@ -118,8 +120,8 @@ def split_thoughts(response: str, language: Language, prompt: str = "") -> tuple
     return (*steps, Step(fence, end, "code")) if fence < end else tuple(steps)
 
 
-def _end_of_unfenced_thoughts(response: str, end: int, language: Language) -> int:
-    lines = split_lines(response, language)
+def _end_of_unfenced_thoughts(response: str, end: int, language: Language, prompt: str) -> int:
+    lines = split_lines(response, language, prompt)
     above = list(takewhile(lambda line: line.kind in ("comment", "blank"), lines))
     first = next((line for line in lines if line.kind != "blank"), None)
     if first is None or first.kind == "comment":

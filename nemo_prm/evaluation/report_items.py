@@ -17,11 +17,13 @@ probes and candidates. A line is [text, label, score, reward, advantage], number
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
 from nemo_prm.data.jsonl import read_json, read_jsonl
+from nemo_prm.data.steps import split_lines
 from nemo_prm.data.thoughts import thoughts_of
 from nemo_prm.evaluation.ppo_runs import PPORun
 from nemo_prm.types import LabelRow, Verdict
@@ -36,6 +38,7 @@ class SearchRunFiles:
     name: str
     answers: Sequence[Mapping[str, Any]]
     results: Mapping[str, Any]
+    inputs: str | None = None  # what the PRM read; unknown of answers without settings
 
 
 def read_search(folder: Path, limit: int) -> SearchRunFiles:
@@ -45,7 +48,8 @@ def read_search(folder: Path, limit: int) -> SearchRunFiles:
         DataError: it holds no answers, or no results because it has not ended.
     """
     answers = [value for _, value in read_jsonl(folder / "answers.jsonl")][:limit]
-    return SearchRunFiles(folder.name, answers, read_json(folder / "results.json"))
+    settings = read_json(folder / "settings.json") if (folder / "settings.json").exists() else {}
+    return SearchRunFiles(folder.name, answers, read_json(folder / "results.json"), settings.get("inputs"))
 
 
 def label_items(rows: Sequence[LabelRow], scores: Mapping[tuple[str, str], Sequence[float]]) -> Iterator[Item]:
@@ -152,7 +156,7 @@ def search_items(searches: Sequence[SearchRunFiles]) -> Iterator[Item]:
                 "id": answer["problem_id"],
                 "group": group,
                 "prompt": "",
-                "lines": _scored_lines(chosen or {"response": response, "scores": None}),
+                "lines": _scored_lines(chosen or {"response": response, "scores": None}, search.inputs),
                 "notes": [
                     ["Verdict of the hidden tests", group],
                     ["Public tests", _public(chosen or {}) or "not run"],
@@ -164,7 +168,7 @@ def search_items(searches: Sequence[SearchRunFiles]) -> Iterator[Item]:
                         "refines": each.get("refines"),
                         "kept": each.get("kept"),
                         "public": _public(each),
-                        "lines": _scored_lines(each),
+                        "lines": _scored_lines(each, search.inputs),
                     }
                     for each in candidates
                 ],
@@ -175,20 +179,21 @@ def _public(candidate: Mapping[str, Any]) -> str:
     return candidate.get("feedback") or candidate.get("public_tests") or ""
 
 
-def _scored_lines(candidate: Mapping[str, Any]) -> list[list[Any]]:
-    """Lines with the scores of lines, or of thoughts at their last line."""
+def _scored_lines(candidate: Mapping[str, Any], inputs: str | None) -> list[list[Any]]:
+    """Lines with the scores of the lines of code (or of all, whichever are as many), or of thoughts at their last."""
     response, scores = candidate["response"], candidate["scores"]
     lines = response.removesuffix("\n").split("\n")
     found: list[list[Any]] = [[text, None, None, None, None] for text in lines]
     if scores is None:
         return found
-    thoughts = thoughts_of(response, "python")
-    if len(thoughts) == len(scores):
-        for step, score in zip(thoughts, scores):
-            found[response.count("\n", 0, step.end - 1)][2] = score
-    elif len(lines) == len(scores):
-        for line, score in zip(found, scores):
-            line[2] = score
+    thoughts, code = thoughts_of(response, "python"), split_lines(response)
+    places = {"thoughts": [step.end for step in thoughts], "code": [step.end for step in code]}
+    places["all"] = list(itertools.accumulate(len(line) + 1 for line in lines))
+    for name in ("code", "all") if inputs == "lines" else ("thoughts", "all") if inputs is None else ("thoughts",):
+        if len(places[name]) == len(scores):
+            for end, score in zip(places[name], scores):
+                found[response.count("\n", 0, end - 1)][2] = score
+            break
     return found
 
 

@@ -27,6 +27,7 @@ from nemo_prm.data.manifest import KIND, SCHEMA, SUFFIX, read_store
 from nemo_prm.data.rows import check_distinct
 from nemo_prm.data.selection import summarize
 from nemo_prm.errors import ConfigError, DataError
+from nemo_prm.labeling.labeler import GIVEN
 from nemo_prm.labeling.shards import Shard, parse_shard_path, shard_path
 from nemo_prm.labeling.store import settings_changes, settings_digest, settings_path, summary_path
 from nemo_prm.types import LabelRow
@@ -63,10 +64,12 @@ def merge(patterns: Sequence[str], output: PathLike, allow_incomplete: bool = Fa
     cost: Counter[str] = Counter()
     skipped: Counter[str] = Counter()
     seen: dict[str, str] = {}  # the store of a problem
+    policies: dict[str, str] = {}  # the generator of a checkpoint's completions
     for store in stores:
         rows, sha256 = read_store(store.path)
         check_distinct([(str(store.path), rows)])
         check_rows(store, rows, seen)
+        check_policies(store, rows, policies)
         open_ends += unfinished(store, len(rows))
         path = os.path.relpath(store.path.resolve(), output.parent.resolve())
         entries.append({"path": path, "rows": len(rows), "sha256": sha256})
@@ -112,15 +115,17 @@ def find_shards(patterns: Sequence[str]) -> tuple[list[ShardStore], list[Path]]:
     if not paths:
         raise DataError("shards names no file.")
     found_at: dict[Shard, Path] = {}
+    names: set[str] = set()  # of the job's output
     for path in paths:
         parsed = parse_shard_path(path)
         if parsed is None:
             raise DataError(f"{path}: is no shard; their names end like -00003-of-00016.jsonl.")
         output, shard = parsed
+        names.add(output.name)
         other = found_at.setdefault(shard, path)
         if not path.samefile(other):
             raise DataError(f"{path}: is the same shard as {other}.")
-        if shard.count != next(iter(found_at)).count:
+        if shard.count != next(iter(found_at)).count or len(names) > 1:
             raise DataError(f"{path}: is a shard of another job than {paths[0]}.")
     all_shards = [Shard(index, shard.count) for index in range(shard.count)]
     missing = [shard_path(output, shard) for shard in all_shards if shard not in found_at]
@@ -149,6 +154,16 @@ def check_rows(store: ShardStore, rows: Sequence[LabelRow], seen: dict[str, str]
         other = seen.setdefault(row.problem_id, str(store.path))
         if other != str(store.path):
             raise DataError(f"{store.path}: responses to {row.problem_id!r} are already in {other}.")
+
+
+def check_policies(store: ShardStore, rows: Sequence[LabelRow], policies: dict[str, str]) -> None:
+    """Refuse rows of two policies under the name of one checkpoint; adds those found to `policies`."""
+    for row in rows:
+        if row.generator != GIVEN and policies.setdefault(row.checkpoint, row.generator) != row.generator:
+            raise DataError(
+                f"{store.path}: the policy of checkpoint {row.checkpoint!r} is {row.generator}, and that of another "
+                f"shard is {policies[row.checkpoint]}; label these shards again with one policy."
+            )
 
 
 def unfinished(store: ShardStore, num_rows: int) -> list[str]:

@@ -24,7 +24,7 @@ from typing import Any, Awaitable, Callable, Hashable, NamedTuple, Sequence, Typ
 from weakref import WeakValueDictionary
 
 from nemo_prm.data.problems import problem_to_json
-from nemo_prm.data.steps import make_program
+from nemo_prm.data.steps import code_span, make_program
 from nemo_prm.errors import GeneratorError, PromptTooLongError
 from nemo_prm.labeling.batcher import Batcher, Stopped
 from nemo_prm.labeling.cache import Cache, Drawn, digest
@@ -105,6 +105,13 @@ class Rules:
         return 0 if answer.passed or answer.drawn >= self.patience else self.waves.next(answer.drawn)
 
 
+def _begins_anew(problem: Problem, prefix: str, completion: str) -> bool:
+    """Whether the code of the whole begins elsewhere than that of the prefix."""
+    if "`" not in completion:
+        return False
+    return code_span(prefix + completion, problem.prompt)[0] != code_span(prefix, problem.prompt)[0]
+
+
 class Oracle:
     """Answers for one policy and one sandbox, for as many coroutines as ask; belongs to one event loop."""
 
@@ -119,6 +126,7 @@ class Oracle:
         max_batch: int = 64,
         in_flight: int = 2,
         policy: str | None = None,
+        of_code: bool = True,
     ) -> None:
         """
         Args:
@@ -131,7 +139,10 @@ class Oracle:
             max_batch: prompts in one call of the generator.
             in_flight: calls of the generator at a time.
             policy: the generator's name in labels that there are already; None takes the first one that shows.
+            of_code: prefixes are of code, and not of thoughts: a completion that begins the code anew, in a fence of
+                its own, leaves the prefix out of the program, says nothing of it, and has failed.
         """
+        self._of_code = of_code
         self._generator, self._verifier, self._cache, self._params = generator, verifier, cache, params
         self._source = [checkpoint, asdict(params)]
         self._limits = list(limits)
@@ -201,6 +212,8 @@ class Oracle:
             for completion, _, _ in drawn:
                 if answer.passed and not rules.draw_all:
                     break
+                if self._of_code and _begins_anew(problem, prefix, completion.text):
+                    continue
                 program = make_program(problem, prefix + completion.text)
                 if program not in verdicts:
                     verdicts[program] = await self.judge(problem, program)

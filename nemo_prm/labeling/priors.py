@@ -177,12 +177,13 @@ def pass_chances(left: Floats | int) -> Floats:
     return np.asarray(np.maximum((1 - ERROR_RATES) ** np.asarray(left)[..., None], 1e-9))
 
 
-def learn(rows: Iterable[LabelRow], waves: Waves) -> Prior:
+def learn(rows: Iterable[LabelRow], waves: Waves, draws_all: bool = False) -> Prior:
     """Return what labelled responses tell about further ones; without any, that all is equally likely.
 
     Args:
         rows: labelled responses.
         waves: of the completions of their prefixes.
+        draws_all: all completions were drawn, also after one that passed.
     """
     shares = np.ones(BINS + 1)
     likelihoods, failed = [np.ones(len(ERROR_RATES))], [True]
@@ -200,10 +201,17 @@ def learn(rows: Iterable[LabelRow], waves: Waves) -> Prior:
         likelihood = 1 - right
         for probe in row.probes:
             if probe.num_passed:  # one that did not may be of a bad prefix
-                fails = 1 - pass_chances(sum(label != 0 for label in row.labels[probe.num_steps :]))
-                before = waves.before(probe.num_completions)
-                likelihood *= (fails**before - fails**probe.num_completions) / (1 - fails**waves.most)
-        likelihoods.append(likelihood)
+                left = sum(label != 0 for label in row.labels[probe.num_steps :])
+                if not left:
+                    continue  # nothing was left to write, right or wrong
+                passes = pass_chances(left)
+                fails = 1 - passes
+                if draws_all:
+                    seen = passes**probe.num_passed * fails ** (probe.num_completions - probe.num_passed)
+                else:
+                    seen = fails ** waves.before(probe.num_completions) - fails**probe.num_completions
+                likelihood = likelihood * seen / (1 - fails**waves.most)
+        likelihoods.append(np.maximum(likelihood, np.finfo(float).tiny))
     posteriors = _posteriors(np.array(likelihoods))
     return Prior(shares / shares.sum(), posteriors[np.array(failed)].mean(axis=0))
 

@@ -107,6 +107,7 @@ class Scheduler:
             [sandbox.time_limit_s, sandbox.memory_limit_mb, sandbox.total_time_limit_s, sandbox.stop_at_first_failure],
             *calls_of(config.generator),
             policy=next((row.generator for row in there if row.generator != GIVEN), None),
+            of_code=config.steps != "thoughts",
         )
         scorer = None if self._scorer is None else Batcher(_as_batch(self._scorer), SCORED_AT_ONCE, 1)
         job = _Job(Labeler(oracle, config, scorer), work, completed, on_outcome, config)
@@ -145,6 +146,7 @@ class _Job:
         self._labeler, self._work, self._on_outcome = labeler, work, on_outcome
         self._slots = asyncio.Semaphore(config.searches_in_flight)
         self._waves = Waves(config.first_wave, config.completions)
+        self._draws_all = config.soft_labels
         self._learns = config.search == "cost_aware" or config.sequential_epsilon > 0
         self._starts = epoch_starts(len(work))
         self._rows: list[dict[int, LabelRow]] = [{} for _ in self._starts]  # by epoch, by number of the response
@@ -194,7 +196,8 @@ class _Job:
             self._changed.clear()
             await self._changed.wait()
         rows = {i: row for rows in self._rows[max(known - REMEMBERED, 0) : known] for i, row in rows.items()}
-        return learn([rows[i] for i in sorted(rows)], self._waves)  # in one order: sums of floats depend on it
+        in_order = [rows[i] for i in sorted(rows)]  # sums of floats depend on it
+        return learn(in_order, self._waves, self._draws_all)
 
     async def _label(self, index: int, prior: Prior) -> None:
         try:

@@ -266,6 +266,8 @@ class Worker:
             self._start(task, candidate, fds=[theirs.fileno()])
             self._box("tests").start(checks, fds=[ours.fileno()])
         tests_run, run, left_first = self._finish_both(checks, candidate)
+        # the tests' own time on this core is no load of others: a candidate that wakes them again and again made it
+        run = run._replace(waited_seconds=max(0.0, run.waited_seconds - tests_run.cpu_seconds))
         task.spent(run)
         answers = [_parse(line) or {} for line in tests_run.answers]
         asked = any("asked" in answer for answer in answers)
@@ -494,7 +496,8 @@ def _unended(tests_run: Run, run: Run, asked: bool, left_first: bool) -> dict[st
         return {"gone": "the program ended"}
     if not asked:
         return {"broken": f"it ended early or took too long before it asked the program ({tests_run.ended})"}
-    if tests_run.ended == "time" and tests_run.cpu_seconds < tests_run.seconds / 2:  # they waited for it
+    busy = tests_run.cpu_seconds + tests_run.waited_seconds
+    if tests_run.ended == "time" and busy < tests_run.seconds / 2:  # they waited for it
         return {"gone": "slow"}
     return {"hangs": True}
 

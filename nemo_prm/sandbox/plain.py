@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import collections
 import json
+import re
 import time
 from typing import Any, Callable, Collection, Iterable
 
@@ -37,6 +38,7 @@ MAX_TABLE_S = 2.0  # of CPU time for all dicts and sets of a value; a million ke
 
 # Subclasses that programs return in good faith; they count by content. A subclass with other manners is refused.
 _BY_CONTENT = (collections.Counter, collections.OrderedDict, collections.defaultdict)
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
 _CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
 _TEXT = frozenset({str, bytes})  # hashed by SipHash, so that nobody makes many collide
 _INTS, _STRS = frozenset({int}), frozenset({str})
@@ -231,7 +233,9 @@ def _check_table(body: list[Any], is_dict: bool, left_s: list[float]) -> None:
 def _check_size(text: str) -> None:
     """Refuse more brackets and commas than `MAX_NODES` nodes have; in memory each is up to 50 times as large."""
     if len(text) > 3 * MAX_NODES and text[0] in "[{" and sum(map(text.count, ",[{")) > 3 * MAX_NODES:
-        raise TooLargeError("a value too large")
+        text = _STRING.sub("", text)  # what is in strings counts for nothing
+        if sum(map(text.count, ",[{")) > 3 * MAX_NODES:
+            raise TooLargeError("a value too large")
 
 
 def _check_depth(value: Any) -> None:

@@ -64,7 +64,7 @@ import sys
 import threading
 import time
 import types
-from typing import Any, Callable, NamedTuple, NoReturn
+from typing import Any, Callable, Iterable, Iterator, NamedTuple, NoReturn
 
 REQUEST = struct.Struct("<?qddqq")  # the fields of `Request`
 REPLY = struct.Struct("<qqdddq")  # how it ended, wait status, seconds of CPU, of waiting for one, of wall; peak KiB
@@ -75,6 +75,8 @@ WARM += "typing"
 MEBIBYTE = 2**20
 MAX_OUTPUT_BYTES, MAX_FILES, MAX_TASKS, SPARE_BYTES = 16 * MEBIBYTE, 64, 128, 64 * MEBIBYTE
 TMPFS = b"size=64m,nr_inodes=4096,mode=0700"
+CLOCK_TICKS = os.sysconf("SC_CLK_TCK")  # a second, of times in /proc
+RECURSION_LIMIT = sys.getrecursionlimit()
 TICK_S = 0.05  # how often a program that takes its time is looked at
 PATIENCE = 20  # wall time may be this many times the limit when the machine is loaded
 TRUSTED_TIME_S = 60.0  # of test and checker code
@@ -248,7 +250,7 @@ class Zygote:
                     return "cancelled" if self.control.recv(1) else None
                 if ready or (pidfd < 0 and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)):
                     return "exit"
-                now, cpu = time.monotonic(), time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3)
+                now, cpu = time.monotonic(), self._cpu_seconds(pid)
                 if not self.filters and self._resident_bytes() > request.memory_mb * MEBIBYTE + SPARE_BYTES:
                     return "memory"
                 count = min(self.region.count(), num_tests)
@@ -278,22 +280,45 @@ class Zygote:
 
         With a filter a program is one process, and RLIMIT_AS is enough.
         """
-        total, pids = 0, _read(self.proc, "thread-self/children").split()
-        while pids:
-            pid = pids.pop()
+        total, files = 0, {}
+        for pid in self._tree():
             with contextlib.suppress(OSError, IndexError, ValueError):  # it has ended meanwhile
                 fields = _read(self.proc, f"{pid}/smaps_rollup").split()
                 total += int(fields[fields.index("Pss:") + 1]) * 1024
+                for fd in _list(self.proc, f"{pid}/fd"):
+                    state = os.stat(f"{pid}/fd/{fd}", dir_fd=self.proc)
+                    if state.st_nlink == 0:  # memory that has the form of a file
+                        files[state.st_dev, state.st_ino] = 512 * state.st_blocks
+        return total + sum(files.values())
+
+    def _tree(self) -> Iterator[str]:
+        """The program's process and all that came of it, as they are named in /proc."""
+        pids = _read(self.proc, "thread-self/children").split()
+        while pids:
+            yield (pid := pids.pop())
+            with contextlib.suppress(OSError):
                 for task in _list(self.proc, f"{pid}/task"):
                     pids += _read(self.proc, f"{pid}/task/{task}/children").split()
-        return total
+
+    def _cpu_seconds(self, pid: int) -> float:
+        """CPU time of the program so far; with a filter it is one process."""
+        own = time.clock_gettime(~pid << 3 | 2)  # clock_getcpuclockid(3)
+        if self.filters:
+            return own
+        total = 0.0
+        for number, each in enumerate(self._tree()):
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                # "pid (name) state ppid ...": user and system time, and those of children that were waited for
+                times = _read(self.proc, f"{each}/stat").rpartition(")")[2].split()[11:15]
+                total += sum(map(int, times[2:] if number == 0 else times)) / CLOCK_TICKS
+        return own + total
 
     def _waited(self, pid: int) -> float:
         """Seconds that the program has waited for a processor so far because of others.
 
         Of all its threads the one counts that others, not the program's own threads, kept waiting longest.
         """
-        cpu_ns = time.clock_gettime_ns(~pid << 3 | 2)
+        cpu_ns = int(1e9 * self._cpu_seconds(pid))
         longest = 0
         with contextlib.suppress(OSError, IndexError, ValueError):
             folder = f"{_read(self.proc, 'thread-self/children').split()[0]}/task"
@@ -397,9 +422,9 @@ class Zygote:
         _limit(resource.RLIMIT_NPROC, MAX_TASKS if self.namespaces else 4096)
         cpu_s = int(head.total_s) + 2
         _limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
+        most = resource.getrlimit(resource.RLIMIT_STACK)[1]
+        resource.setrlimit(resource.RLIMIT_STACK, (most, most))  # recursion may use all memory; a thread has 2 MiB
         if mode == "exec":
-            most = resource.getrlimit(resource.RLIMIT_STACK)[1]
-            resource.setrlimit(resource.RLIMIT_STACK, (most, most))  # recursion may use all memory; a thread has 2 MiB
             os.set_inheritable(3, False)
         self._confine(may_exec=mode == "exec")
         if mode == "exec":
@@ -419,6 +444,7 @@ class Zygote:
         """Give up every capability and, last, most system calls."""
         if self.ruleset >= 0:
             syscall("syscall", SYS_LANDLOCK_RESTRICT_SELF, self.ruleset, 0)
+            os.close(self.ruleset)  # it is that of later programs, too, and whoever has it can add to it
         if self.namespaces:
             _set_capabilities(0)
         if self.filters:
@@ -528,11 +554,15 @@ def _load(request: dict[str, Any], region: Region, name: str = "program") -> typ
     sys.modules[name] = module
     sys.argv = ["program.py"]
     try:
-        code = compile(request["program"], "<program>", "exec", dont_inherit=True)
+        code = compile(request["program"].removeprefix("\ufeff"), "<program>", "exec", dont_inherit=True)
     except BaseException as error:  # SyntaxError, ValueError (NUL), RecursionError, MemoryError
         region.add(compile_error=_describe(error)["text"])
         os._exit(1)
     module.__dict__.update(__builtins__=builtins, __file__="program.py")
+    depth, frame = 0, sys._getframe()
+    while frame is not None:
+        depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]
+    sys.setrecursionlimit(RECURSION_LIMIT + depth)  # the program has as many as it would have by itself
     exec(code, module.__dict__)
     return module
 
@@ -584,7 +614,7 @@ def _flush(program: str) -> None:
     if sys.stdout is not None and not getattr(sys.stdout, "closed", False):
         sys.stdout.flush()
     forgotten: list[Any] = [sys.__stdout__]
-    if "open" in program:
+    if any(word in program for word in ("open", "Wrapper", "Buffered", "FileIO")):
         forgotten += [item for item in gc.get_objects() if isinstance(item, io.IOBase)]  # ours are frozen, not listed
     for stream in forgotten:
         with contextlib.suppress(Exception):
@@ -827,13 +857,17 @@ def _run_check(request: dict[str, Any], region: Region, plain: Any) -> None:
     """
     candidate = Candidate(request["entry_point"], socket.socket(fileno=3), region, plain)
     candidate.allow(request["answer_s"])
-    helpers: dict[str, Any] = {"__name__": "test"}
+    _seed(request["checks"])
+    prefix = None
     with contextlib.suppress(SyntaxError):  # a prefix that the response goes on with may be no program by itself
-        exec(compile(request["prefix"], "<prefix>", "exec", dont_inherit=True), helpers)
+        prefix = compile(request["prefix"], "<prefix>", "exec", dont_inherit=True)
     try:
         candidate.wait()
         for source in request["checks"]:
-            scope = {**helpers, request["entry_point"]: candidate, "candidate": candidate}
+            scope: dict[str, Any] = {"__name__": "test"}
+            if prefix is not None:
+                exec(prefix, scope)  # anew for each: a candidate may have changed what it was passed of the former's
+            scope.update({request["entry_point"]: candidate, "candidate": candidate})
             candidate.refused, candidate.attempted, candidate.scope = None, False, scope
             try:
                 exec(compile(source, "<test>", "exec", dont_inherit=True), scope)
@@ -863,6 +897,7 @@ def _run_check(request: dict[str, Any], region: Region, plain: Any) -> None:
 
 def _run_compare(request: dict[str, Any], region: Region, plain: Any) -> None:
     """Run trusted checker code on what candidates answered; one answer per case."""
+    _seed([*request["codes"], *(right for _, rights, _ in request["cases"] for right in rights)])
     for code, case in zip(request["codes"], request["cases"]):
         scope: dict[str, Any] = {"__name__": "checker"}
         given, rights, actual = case
@@ -877,6 +912,11 @@ def _run_compare(request: dict[str, Any], region: Region, plain: Any) -> None:
             region.add(passed=any(_accepts(scope["check"], plain, given, right, actual) for right in rights))
         except Exception as error:  # an answer of a shape that the checker does not expect
             region.add(passed=False, message=_describe(error, "<checker>")["text"])
+
+
+def _seed(secrets: Iterable[str]) -> None:
+    """Let tests draw random numbers that no candidate can foresee, and the same ones each time."""
+    sys.modules["random"].seed("\0".join(secrets))
 
 
 def _accepts(check: Callable[[Any, Any, Any], Any], plain: Any, given: str, expected: str, actual: str) -> bool:

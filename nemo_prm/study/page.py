@@ -104,7 +104,9 @@ def _table(table: Table, rows: Mapping[str, Mapping[int, Row]]) -> str:
         overall = mean([row["pass_at_1"] for row in seeds.values()])
         gain = difference(seeds, rows[table.reference], lambda row: row["pass_at_1"])
         compared = ("", "") if name == table.reference else (f"{100 * gain.value:+.1f}", _interval(gain))
-        parts = [_percent(mean([row["by_difficulty"].get(d) for row in seeds.values()]).value) for d in DIFFICULTIES]
+        by_difficulty = [[row["by_difficulty"].get(d) for row in seeds.values()] for d in DIFFICULTIES]
+        measured = [[value for value in values if value is not None] for values in by_difficulty]
+        parts = [_percent(mean(values).value if values else None) for values in measured]
         fits = [row["curves"].get("explained_variance", [None])[0] for row in seeds.values()]
         known = [value for value in fits if value is not None]
         fit = f"{mean(known).value:.2f}" if known else ""

@@ -135,7 +135,7 @@ def fit_training(model: Model, gpu: GPU, context: int, micro_batch: int, gpus: i
         (tensor * pipeline, pipeline) for tensor in (1, 2, 4, 8) for pipeline in (1, 2, 4, 8)
     ):
         tensor = split // pipeline
-        if gpus % split or model.heads % tensor or model.layers % pipeline:
+        if gpus % split or model.heads % tensor or model.kv_heads % tensor or model.layers % pipeline:
             continue
         memory = training_bytes(model, context, micro_batch, tensor, pipeline, gpus // split)
         if memory <= USABLE * gpu.memory:
@@ -146,6 +146,8 @@ def fit_training(model: Model, gpu: GPU, context: int, micro_batch: int, gpus: i
 def fit_serving(model: Model, gpu: GPU, context: int, rows: int, cached: bool) -> Layout | None:
     """The smallest TP that holds one copy."""
     for tensor in (1, 2, 4, 8):
+        if model.heads % tensor or model.kv_heads % tensor:
+            continue
         memory = serving_bytes(model, context, rows, tensor, cached)
         if memory <= USABLE * gpu.memory:
             return Layout(tensor, 1, 1, memory)
@@ -210,7 +212,8 @@ def plan(arguments: argparse.Namespace) -> list[str]:
     log_probs = 2 * score_seconds(model, gpu, arguments.rollouts, length, arguments.gpus)
     train = train_seconds(model, gpu, arguments.rollouts, length, arguments.gpus)
     step = generate + log_probs + train
-    critic, cores = -(-4 * score // step), -(-verify // generate)
+    critic_works = score + train_seconds(model, gpu, arguments.rollouts, length, 1)
+    critic, cores = -(-critic_works // step), -(-verify // generate)
     lines += [
         f"a PPO step of {arguments.rollouts} rollouts, {prompt} + {response} tokens each, on {arguments.gpus} GPUs:",
         f"  {step:.0f} s: generate {generate:.0f} s ({copies} copies of {rows} rows), log-probs {log_probs:.0f} s, "

@@ -241,3 +241,16 @@ def test_an_empty_store_gives_a_page_that_says_so() -> None:
 
 def test_reordering_characters_are_spelled_out() -> None:
     assert visible("a\u202eb\u2028c\r\td\né 𝛼") == "a\\u202eb\\u2028c\\u000d\td\né 𝛼"
+
+
+def test_scores_of_lines_stand_at_the_lines_of_the_code() -> None:
+    response = "First we read.\n\nThen we add.\n```python\na = 1\nb = 2\n```\n"
+    answer = {
+        "problem_id": "p",
+        "response": response,
+        "completions": 1,
+        "tokens": 1,
+        "candidates": [{"response": response, "num_tokens": 1, "scores": [0.75, -0.5], "public_tests": None}],
+    }
+    [item] = search_items([SearchRunFiles("best", [answer], {}, "lines")])
+    assert [line[2] for line in item["lines"]] == [None, None, None, None, 0.75, -0.5, None]

@@ -560,6 +560,24 @@ def test_unknown_verdicts_are_no_share_of_a_soft_label() -> None:
     assert labels[1][1] > labels[0][1] == 2 * shares[2] - 1  # fewer are known to fail, as many pass
 
 
+class BeginsAnew:
+    """Gives up whatever it is to continue, and writes the right program in a fence of its own."""
+
+    name = "begins anew"
+
+    def __init__(self, task: Task) -> None:
+        self.text = f"\nWait, that is wrong.\n```python\n{task.response()}```\n"
+
+    def generate(self, prompts: Sequence[str], n: int, *_: Any) -> list[list[Completion]]:
+        return [[Completion(self.text, 5, "stop")] * n for _ in prompts]
+
+
+def test_a_completion_that_leaves_its_prefix_out_says_nothing_for_it(verifier: SandboxVerifier) -> None:
+    task = chain("a", 3, error_rate=0.0)
+    (row,) = label(BeginsAnew(task), verifier, task, task.response([1]))
+    assert (row.response_class, set(row.labels)) == ("wrong", {-1})
+
+
 def test_empty_and_fenced_responses(verifier: SandboxVerifier) -> None:
     task = chain("a", 3, error_rate=0.05)
     policy = SimulatedPolicy([task])

@@ -209,3 +209,21 @@ def test_it_costs_less_and_finds_as_many_first_bad_lines(error_rate: float, save
     exact_by_halves, cost_by_halves = simulate(12, error_rate, halve, 1500, 1)
     assert exact > exact_by_halves - 0.03
     assert cost_by_halves > saved * cost
+
+
+def test_a_prefix_with_nothing_left_to_write_tells_nothing() -> None:
+    """It was cut off, say; of the completions, which write nothing, the second wave's was the first that passed."""
+    waves = Waves(2, 20)
+    usual = [row("revised", [1] * 5 + [-1] * 5, Probe(5, 2, 1), Probe(6, 20, 0))] * 20
+    odd = row("revised", [1] * 10, Probe(10, 6, 1))
+    learned = learn([*usual, odd], waves)
+    assert np.isfinite(learned.shares).all() and np.isfinite(learned.rates).all()
+    before = learn(usual, waves)
+    assert abs(learned.rates @ ERROR_RATES - before.rates @ ERROR_RATES) < 0.05
+
+
+def test_where_all_completions_are_drawn_their_share_tells_the_error_rate() -> None:
+    waves = Waves(2, 20)
+    rows = [row("revised", [1] * 5 + [-1] * 5, Probe(5, 20, passed), Probe(6, 20, 0)) for passed in (18, 19, 19, 20)]
+    learned = learn(rows * 5, waves, draws_all=True)
+    assert learned.rates @ ERROR_RATES < 0.2 < learn(rows * 5, waves).rates @ ERROR_RATES

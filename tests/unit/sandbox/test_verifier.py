@@ -919,3 +919,96 @@ def test_a_checker_of_what_was_printed_sees_the_input(verifier: SandboxVerifier)
     test = TestCase("stdio", stdin="91\n", stdout="7", checker=Checker("code", code=divides))
     for printed, status in (("7", "passed"), ("13", "passed"), ("5", "wrong_answer"), ("x", "wrong_answer")):
         assert verifier.verify(Problem("p", "", (test,)), f"print({printed!r})\n").status == status
+
+
+RANDOM_CHECK = code("""
+    import random
+    def check(candidate):
+        got = candidate(20000)
+        for i in random.sample(range(20000), 50):
+            assert got[i] == i * i % 9973
+    """)
+FORESEES = code("""
+    import random
+    def f(n):
+        out = [0] * n
+        for i in random.sample(range(n), 50):
+            out[i] = i * i % 9973
+        return out
+    """)
+
+
+def test_what_a_test_draws_cannot_be_foreseen(verifier: SandboxVerifier) -> None:
+    right = "def f(n):\n    return [i * i % 9973 for i in range(n)]\n"
+    problem = code_problem(RANDOM_CHECK)
+    assert verifier.verify(problem, right).passed
+    assert verifier.verify(problem, FORESEES).status == "wrong_answer"
+    checker = Checker(
+        "code",
+        code=(
+            "import random\n"
+            "def check(given, expected, actual):\n"
+            "    return all(expected[i] == actual[i] for i in random.sample(range(len(expected)), 50))\n"
+        ),
+    )
+    expected = [i * i % 9973 for i in range(2000)]
+    test = TestCase("call", args=(2000,), expected=expected, checker=checker)
+    problem = Problem("p", "", (test,), entry_point="f", time_limit_s=5.0)
+    assert verifier.verify(problem, right).passed
+    assert verifier.verify(
+        problem, FORESEES.replace("out = [0]", "random.sample(range(n), 50)\n    out = [0]")
+    ).status == ("wrong_answer")
+
+
+def test_a_candidate_changes_nothing_of_the_next_tests_prefix(verifier: SandboxVerifier) -> None:
+    first = "def check(candidate):\n    assert candidate(DATA) == 6\n"
+    second = "want = sum(DATA)\ndef check(candidate):\n    assert candidate(DATA) == want\n"
+    problem = code_problem(first, second, program_prefix="DATA = [3, 1, 2]\n")
+    program = "DATA = [3, 1, 2]\ndef f(x):\n    found = sum(x)\n    x[:] = ['a']\n    return found\n"
+    assert verifier.verify(problem, program).passed
+
+
+RECURSION = "@functools.lru_cache(None)\ndef f(n):\n    return 0 if n == 0 else 1 + f(n - 1)\n"
+
+
+@pytest.mark.parametrize(
+    ("program", "stdout"),
+    [
+        (f"import functools, sys\nsys.setrecursionlimit(10**6)\n{RECURSION}print(f(50_000))\n", "50000\n"),
+        ("def f(n):\n    return 0 if n == 0 else 1 + f(n - 1)\nprint(f(997))\n", "997\n"),
+        ("\ufeffprint(1)\n", "1\n"),
+        ("import io, sys\nout = io.TextIOWrapper(sys.stdout.buffer)\nout.write('1\\n')\n", "1\n"),
+        ("import io\nout = io.BufferedWriter(io.FileIO(1, 'w'))\nout.write(b'1\\n')\n", "1\n"),
+    ],
+    ids=["a deep stack", "the default recursion limit", "a byte order mark", "a wrapper", "a buffer"],
+)
+def test_what_plain_python_does(verifier: SandboxVerifier, program: str, stdout: str) -> None:
+    problem = Problem("p", "", (TestCase("stdio", stdout=stdout),), time_limit_s=5.0)
+    verdict = verifier.verify(problem, program)
+    assert verdict.passed, verdict
+
+
+def test_a_string_of_commas_is_one_value(verifier: SandboxVerifier) -> None:
+    long = "," * 3_100_000
+    assert verifier.verify(call_problem(([], long)), "def f():\n    return ',' * 3_100_000\n").passed
+    assert (
+        verifier.verify(call_problem(([], 1)), "def f():\n    return [[] for _ in range(3_100_000)]\n").status
+        != "passed"
+    )
+
+
+def test_a_candidate_that_wakes_its_tests_again_and_again_waits_for_nobody(verifier: SandboxVerifier) -> None:
+    drip = code("""
+        import os, time
+        start = time.process_time()
+        def f(x):
+            os.write(3, (1_000_000).to_bytes(4, "little"))
+            while time.process_time() - start < 0.13:
+                os.write(3, b" ")
+                os.sched_yield()
+            time.sleep(1000)
+        """)
+    check = "def check(candidate):\n    for i in range(3):\n        assert candidate(i) == i * i + 7\n"
+    problem = code_problem(check, time_limit_s=0.2)
+    # on a busy machine it may have waited for others indeed
+    assert "time_limit" in (verifier.verify(problem, drip).status for _ in range(4))
