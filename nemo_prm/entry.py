@@ -23,6 +23,7 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Callable, NoReturn
 
@@ -69,6 +70,8 @@ def script(schema: type | None = None) -> Callable[[Callable[[Any], None]], Call
                 if missing:
                     fail(f"{' and '.join(missing)} must be set: add {missing[0]}=... to the command")
                 # Caught in here: an exception that reaches Hydra makes it print a message of its own first.
+                if schema is not None and (unknown := _unknown_keys(cfg, OmegaConf.structured(schema))):
+                    fail(f"there is no option {' or '.join(unknown)}; {stem}.py --help shows those there are")
                 try:
                     config = OmegaConf.to_object(cfg) if schema is not None else cfg
                 except OmegaConfBaseException as error:
@@ -96,5 +99,22 @@ def _one_line(error: BaseException) -> str:
     """Hydra and OmegaConf spread a message over lines ("Could not override 'x'." / "Key 'x' is not in struct ...")."""
     parts = [str(error), str(error.__cause__ or "")]
     lines = [line.strip() for part in parts for line in part.splitlines()]
-    keep = [line for line in lines if line and not line.startswith(("full_key:", "object_type=", "reference_type="))]
+    noise = ("full_key:", "object_type=", "reference_type=", "To append to your config use")
+    keep = [line for line in lines if line and not line.startswith(noise)]
+    key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
+    if key and any("is not a ListConfig" in line for line in keep):
+        return f"{key} takes a list: '{key}=[...]'"
     return " ".join(dict.fromkeys(keep))
+
+
+def _unknown_keys(cfg: Any, schema: Any, path: str = "") -> list[str]:
+    """Keys of a config that its schema does not have: added with a +, which Hydra allows."""
+    from omegaconf import DictConfig, OmegaConf
+
+    found, known = [], list(schema.keys())  # `in schema` leaves out what must be set
+    for key in cfg:
+        if key not in known:
+            found.append(f"{path}{key}")
+        elif is_dataclass(OmegaConf.get_type(schema, key)) and isinstance(cfg[key], DictConfig):
+            found += _unknown_keys(cfg[key], schema[key], f"{path}{key}.")
+    return found

@@ -15,16 +15,20 @@ from omegaconf import DictConfig
 
 from nemo_prm.config import ServerConfig
 from nemo_prm.entry import script
-from nemo_prm.megatron.checkpoint import resolve_nemo
+from nemo_prm.errors import ConfigError
+from nemo_prm.megatron.checkpoint import has_reward_head, resolve_nemo
 
 
 @script()
 def main(cfg: DictConfig) -> None:
-    cfg.checkpoint = str(resolve_nemo(cfg.checkpoint))
+    path = resolve_nemo(cfg.checkpoint)
+    cfg.checkpoint = str(path)
     server = ServerConfig(**cfg.server)
     from nemo_prm.serving.triton import check_address
 
     check_address(server)
+    if not has_reward_head(path):
+        raise ConfigError(f"{path} has no scalar head: it is a policy, and no PRM; train one (scripts/train_prm.py)")
     from nemo_prm.megatron import compat
 
     compat.apply()

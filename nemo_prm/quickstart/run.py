@@ -75,6 +75,11 @@ def quickstart(config: QuickstartConfig, root: Path, console: Console | None = N
 def choose_strategy(strategy: str, run: Path, console: Console) -> Mapping[str, Any]:
     """Overrides of `select_data`; a sentence is printed where `strategy` would select nothing."""
     counts = count_labels(run / "label" / "labels.jsonl")
+    if counts["correct"] + counts["revised"] == 0:
+        console.say(
+            "Every response is Wrong: the policy solves none of these problems, and nothing can be learned from its "
+            "labels. Take easier problems, more completions, or a stronger policy (policy=...)."
+        )
     if strategy == "revised_only" and counts["revised"] == 0:
         console.say("No response is Revised, so revised_only would select nothing: taking full in its place.")
         strategy = "full"

@@ -74,11 +74,11 @@ class SearchRun:
             del settings[name]
         settings["policy"] = [config.generator.kind, config.generator.model]
         known = self.output / "settings.json"
-        if known.exists() and read_json(known) != json.loads(json.dumps(settings)):
-            raise ConfigError(f"{self.output} holds a search with other settings ({known}): choose another output")
-        write_json(known, settings)
         with closing(self._open()) as file:
             answers = [_answer(json.loads(line)) for _, line in file.lines()]
+        if answers and known.exists() and read_json(known) != json.loads(json.dumps(settings)):
+            raise ConfigError(f"{self.output} holds a search with other settings ({known}): choose another output")
+        write_json(known, settings)
         self.answers = {answer.problem_id: answer for answer in answers}
         self._digests = {problem.problem_id: _digest(problem) for problem in problems}
         for name, digest in self._digests.items():

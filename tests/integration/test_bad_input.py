@@ -169,6 +169,23 @@ def test_port_taken(script: str, tmp_path: Path, taken_port: int) -> None:
     assert str(taken_port) in message
 
 
+def test_a_policy_is_no_prm() -> None:
+    _need_policy()
+    assert "has no scalar head: it is a policy" in refusal(run("serve_reward", "checkpoint=embedded", "server.port=0"))
+
+
+@pytest.mark.parametrize("override", ["+no_such_key=1", "+sampling.temprature=0.5"])
+def test_a_key_that_is_added_is_no_option(override: str, tmp_path: Path) -> None:
+    message = refusal(run("evaluate", f"output={tmp_path / 'out'}", override))
+    assert f"there is no option {override[1:].partition('=')[0]}" in message
+
+
+def test_a_list_is_asked_for(tmp_path: Path) -> None:
+    assert "labels takes a list: 'labels=[...]'" in refusal(
+        run("select_data", "labels=a", f"output={tmp_path / 'out'}")
+    )
+
+
 LOADERS = {
     "serve_generation": ["checkpoint={path}"],
     "serve_reward": ["checkpoint={path}"],
