@@ -38,6 +38,7 @@ from nemo_prm.types import Level, Problem, Status, TestCase, Verdict
 TRUSTED_MEMORY_MB = 2048  # of test and checker code
 LAST_WORDS_S = 2.0  # for the tests to end after the candidate, or the other way round
 MAX_STDERR = 500
+OWN_CPU_S = 0.05  # of test code that waits for its candidate
 BAD_ALLOC = b"terminate called after throwing an instance of 'std::bad_alloc'"
 
 
@@ -266,8 +267,10 @@ class Worker:
             self._start(task, candidate, fds=[theirs.fileno()])
             self._box("tests").start(checks, fds=[ours.fileno()])
         tests_run, run, left_first = self._finish_both(checks, candidate)
-        # the tests' own time on this core is no load of others: a candidate that wakes them again and again made it
-        run = run._replace(waited_seconds=max(0.0, run.waited_seconds - tests_run.cpu_seconds))
+        # The tests' own time on this core is no load of others, beyond what they take to start: a candidate that wakes
+        # them again and again made it.
+        made_s = max(0.0, tests_run.cpu_seconds - OWN_CPU_S)
+        run = run._replace(waited_seconds=max(0.0, run.waited_seconds - made_s))
         task.spent(run)
         answers = [_parse(line) or {} for line in tests_run.answers]
         asked = any("asked" in answer for answer in answers)
