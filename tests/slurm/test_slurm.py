@@ -87,15 +87,15 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]
     config = folder / "slurm.conf"
     config.write_text(CONFIG.format(host=host, folder=folder, ports=ports, last=ports[-1]))
     environment = os.environ | {"SLURM_CONF": str(config), "OMP_NUM_THREADS": "1"}
-    munge = not Path("/run/munge/munge.socket.2").exists()
-    if munge:
+    if subprocess.run(["munge", "-n"], stdin=subprocess.DEVNULL, capture_output=True).returncode:  # nobody answers
         for path in ("/run/munge", "/var/log/munge"):
             Path(path).mkdir(exist_ok=True)
             shutil.chown(path, "munge", "munge")
         if not Path("/etc/munge/munge.key").exists():
             subprocess.run(["mungekey"], check=True)
             shutil.chown("/etc/munge/munge.key", "munge", "munge")
-        subprocess.run(["runuser", "-u", "munge", "--", "munged"], check=True)
+        Path("/run/munge/munge.socket.2").unlink(missing_ok=True)  # of a daemon that was killed
+        subprocess.run(["runuser", "-u", "munge", "--", "munged", "--force"], check=True)
     processes = [subprocess.Popen(["slurmctld", "-D"], env=environment)]
     processes += [subprocess.Popen(["slurmd", "-D", "-N", f"n{number}"], env=environment) for number in range(1, 5)]
     try:
