@@ -21,11 +21,13 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Iterator
 
 import pytest
+from label_rows import make_rows
 
 from nemo_prm.data.manifest import read_labels
 from nemo_prm.processes import free_ports
@@ -151,13 +153,25 @@ def test_an_array_labels_and_a_merge_follows(cluster: dict[str, str], tmp_path: 
     assert len({row.problem_id for row in rows}) == len(rows) == 6
 
 
-def test_ppo_on_four_nodes_goes_on_after_its_time_limit(cluster: dict[str, str], tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def prm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A PRM of the embedded policy, after one step."""
+    folder = tmp_path_factory.mktemp("prm")
+    for name, count in (("train", 16), ("validation", 4)):
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in make_rows(count, seed=1)))
+    settings = [f"data={folder}", f"output={folder / 'run'}", "policy=embedded", "trainer.rm.max_steps=1"]
+    settings += ["trainer.rm.val_check_interval=1", "model.global_batch_size=8", "model.micro_batch_size=4"]
+    subprocess.run([sys.executable, "scripts/train_prm.py", *settings], cwd=ROOT, check=True)
+    return folder / "run/prm.nemo"
+
+
+def test_ppo_on_four_nodes_goes_on_after_its_time_limit(cluster: dict[str, str], prm: Path, tmp_path: Path) -> None:
     """Four minutes, of which the last 60 s are for the end: the job is queued again, and resumes."""
     steps = 400
     small = "model.global_batch_size=8 model.micro_batch_size=4"
     environment = cluster | {
         "OUTPUT": str(tmp_path / "ppo"),
-        "PRM": str(ROOT / "nemo_prm/data/embedded/policy.nemo"),
+        "PRM": str(prm),
         "MARGIN_S": "60",
         "ACTOR_ARGS": f"limit=32 trainer.ppo.max_steps={steps} trainer.ppo.save_interval=1000 {small} "
         "rollout_samples=0 "
