@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import ast
 import base64
-import binascii
 import datetime
 import io
 import json
@@ -270,14 +269,18 @@ def _metadata(row: Fields) -> Mapping[str, Any]:
     return value
 
 
+UNREADABLE = (  # base64's errors are ValueErrors
+    *(ValueError, LookupError, TypeError, AttributeError, RecursionError),
+    *(EOFError, zlib.error, pickle.UnpicklingError),
+)
+
+
 def _livecodebench_tests(row: Fields, key: str, metadata: Mapping[str, Any]) -> tuple[TestCase, ...]:
     text = row.text(key, "") or "[]"
     try:
         cases = json.loads(text if text.lstrip().startswith("[") else _unpickled(text))
         return tuple(_livecodebench_test(case, metadata) for case in cases)
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, EOFError) as error:
-        raise row.error(key, f"cannot be read ({error})") from None
-    except (binascii.Error, zlib.error, pickle.UnpicklingError) as error:
+    except UNREADABLE as error:
         raise row.error(key, f"cannot be read ({error})") from None
 
 

@@ -16,13 +16,12 @@ There is no critic and no PRM. What is overridden of the host, and why:
     generate_reinforce_data: a response whose verdict is unknown leaves loss and baselines; the host's loss subtracts
         rewards [B] from log-probabilities [B, S-1], which is right for one response a micro batch alone.
     compute_rollout_metrics: unknown rewards are left out, and the monitors' numbers are logged beside the host's.
-    save, load_state_dict: the random states belong to a checkpoint; counters are integers.
+    save, load_state_dict: `nemo_prm.ppo.resume`.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import Future
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -33,7 +32,7 @@ from nemo_aligner.utils.server_utils import FutureResult
 
 from nemo_prm.ppo.client import in_background
 from nemo_prm.ppo.outcomes import Judge
-from nemo_prm.ppo.resume import RandomStates, agreed_counters
+from nemo_prm.ppo.resume import ResumesExactly
 from nemo_prm.ppo.trainer import outcome_metrics
 from nemo_prm.rewards.monitors import PRM_METRICS, Rollout
 
@@ -87,13 +86,10 @@ class OutcomeFuture(FutureResult):
         return outcomes
 
 
-class OutcomeReinforceTrainer(ReinforceTrainer):
+class OutcomeReinforceTrainer(ResumesExactly, ReinforceTrainer):
     """Its `rm` is an `OutcomeClient`. B responses padded to S tokens."""
 
-    def __init__(self, *, output: Path, **arguments: Any) -> None:
-        """output: folder of the run; arguments: the host's."""
-        super().__init__(**arguments)
-        self.random_states = RandomStates(output)
+    counters = ("step", "consumed_samples", "reinforce_optimization_step")
 
     def compute_rollout_metrics(self, rollout_batch: Any) -> dict[str, Any]:
         """rewards float [B], NaN unknown."""
@@ -120,24 +116,3 @@ class OutcomeReinforceTrainer(ReinforceTrainer):
         for name in ("rewards_with_kl", "baseline"):
             data[name] = data[name].unsqueeze(1)
         return data, metrics
-
-    def save(self, extra_candidates: Any = None, is_train_end: bool = False) -> None:
-        """The host's, and before it the random states."""
-        self.random_states.save(self.step)
-        super().save(extra_candidates, is_train_end)
-        self.random_states.clean(self.step)
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint, with the random numbers that follow there. Collective.
-
-        Args:
-            state_dict: step, consumed_samples and reinforce_optimization_step.
-
-        Raises:
-            CheckpointError: the ranks have found different checkpoints.
-        """
-        self.step, self.consumed_samples, self.reinforce_optimization_step = agreed_counters(
-            state_dict, ("step", "consumed_samples", "reinforce_optimization_step"), self.random_states.folder
-        )
-        self.set_max_steps()
-        self.random_states.load(self.step)

@@ -92,3 +92,34 @@ def agreed_counters(state_dict: dict[str, Any], names: Sequence[str], folder: Pa
             f"{dict(zip(names, of_rank_0.tolist()))}: do all hosts see the same {folder}?"
         )
     return counters
+
+
+class ResumesExactly:
+    """Before a trainer of the host: a checkpoint goes with the random states, and its counters are exact integers."""
+
+    counters: tuple[str, ...]  # of the trainer, which the host keeps in a checkpoint's name
+
+    def __init__(self, *, output: Path, **arguments: Any) -> None:
+        """output: folder of the run; arguments: the host's."""
+        super().__init__(**arguments)
+        self.random_states = RandomStates(output)
+
+    def save(self, extra_candidates: Any = None, is_train_end: bool = False) -> None:
+        """The host's, and before it the random states."""
+        self.random_states.save(self.step)
+        super().save(extra_candidates, is_train_end)
+        self.random_states.clean(self.step)
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from a checkpoint, with the random numbers that follow there. Collective.
+
+        Args:
+            state_dict: the counters.
+
+        Raises:
+            CheckpointError: the ranks have found different checkpoints.
+        """
+        for name, number in zip(self.counters, agreed_counters(state_dict, self.counters, self.random_states.folder)):
+            setattr(self, name, number)
+        self.set_max_steps()
+        self.random_states.load(self.step)

@@ -38,7 +38,7 @@ from nemo_aligner.utils.distributed import masked_global_mean_var, normalize_ten
 from nemo_prm.data.jsonl import read_json, write_json
 from nemo_prm.megatron.host import ProcessTimer
 from nemo_prm.ppo.probe import Probe
-from nemo_prm.ppo.resume import RandomStates, agreed_counters
+from nemo_prm.ppo.resume import ResumesExactly
 from nemo_prm.ppo.samples import write_samples
 from nemo_prm.rewards.monitors import GENERAL_METRICS, PRM_METRICS, SUMS, Rollout, rollout_metrics, rollout_sums
 from nemo_prm.rewards.rules import Watch
@@ -78,8 +78,10 @@ def outcome_metrics(rollouts: Sequence[Rollout]) -> dict[str, float]:
     return rollout_metrics(dict(zip(SUMS, summed.tolist())))
 
 
-class DensePPOTrainer(PPOTrainer):
+class DensePPOTrainer(ResumesExactly, PPOTrainer):
     """Its `rm_critic` is a `nemo_prm.ppo.client.DenseRewardClient`. B responses padded to S tokens."""
+
+    counters = ("step", "consumed_samples", "ppo_optimization_step")
 
     def __init__(self, *, output: Path, watch: Watch, num_samples: int, num_probes: int, **arguments: Any) -> None:
         """
@@ -90,11 +92,10 @@ class DensePPOTrainer(PPOTrainer):
             num_probes: responses of the first step that the PRM scores again at every step.
             arguments: the host's; `run_timer` is a `StoppableTimer`.
         """
-        super().__init__(**arguments)
+        super().__init__(output=output, **arguments)
         self.output, self.watch, self.num_samples = output, watch, num_samples
         self.stopped_by: str | None = None  # the rule that ended the run, and why
         self.rollouts: list[Rollout] = []  # of this step and data-parallel rank
-        self.random_states = RandomStates(output)
         self.probe: Probe | None = None
         if self.rm_critic.cfg.dense_reward and num_probes:
             self.probe = Probe(self.random_states.folder / "probe.json", self.rm_critic.communicator, num_probes)
@@ -179,29 +180,16 @@ class DensePPOTrainer(PPOTrainer):
         if torch.distributed.get_rank() == 0:
             kept = self._rules_file().exists() and read_json(self._rules_file()) or {}
             write_json(self._rules_file(), {**kept, str(self.step): self.watch.state_dict()})
-        self.random_states.save(self.step)
         self.rm_critic.ppo_step = self.step
         super().save(extra_candidates, is_train_end)
-        self.random_states.clean(self.step)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from a checkpoint; rules and random numbers go on from what they were there. Collective.
-
-        Args:
-            state_dict: step, consumed_samples and ppo_optimization_step.
-
-        Raises:
-            CheckpointError: the ranks have found different checkpoints.
-        """
-        self.step, self.consumed_samples, self.ppo_optimization_step = agreed_counters(
-            state_dict, ("step", "consumed_samples", "ppo_optimization_step"), self.random_states.folder
-        )
-        self.set_max_steps()
+        """Go on from a checkpoint, and with what the rules had counted there. Collective; see `ResumesExactly`."""
+        super().load_state_dict(state_dict)
         kept = read_json(self._rules_file()) if self._rules_file().exists() else {}
         if str(self.step) in kept:
             self.watch.load_state_dict(kept[str(self.step)])
         self.rm_critic.lambda_scale = self.watch.lambda_scale
-        self.random_states.load(self.step)
 
     def _rules_file(self) -> Path:
         return self.random_states.folder / "rules.json"

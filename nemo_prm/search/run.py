@@ -102,9 +102,10 @@ class SearchRun:
 
             def keep(answer: Answer) -> None:
                 answer.generator, answer.problem_sha256 = generator.name, self._digests[answer.problem_id]
-                if other := {known.generator for known in self.answers.values()} - {generator.name}:
+                other = next(iter(self.answers.values()), answer).generator  # all have the same
+                if other != generator.name:
                     raise ConfigError(
-                        f"{self.output} has answers of {other.pop()}, and these are of {generator.name}: "
+                        f"{self.output} has answers of {other}, and these are of {generator.name}: "
                         "choose another output"
                     )
                 file.append(json.dumps(finite_or_null(asdict(answer))).encode())

@@ -165,9 +165,7 @@ class CriticServer(CriticServerTrainer):
                 announce(Op.LOAD)
                 self.load()
             except BaseException:
-                self.ppo_step = (
-                    None  # whatever they are now: the client asks again, and must not be told that all is well
-                )
+                self.ppo_step = None  # unknown: the client asks again, and must not be told that all is well
                 raise
         return [{"status": np.array([0])}]
 

@@ -208,7 +208,7 @@ class LineScorer:
             torch.from_numpy(scores[: len(rows)]).to(ends.device), ends, self.rules.clamp, self.rules.normalise
         )
         line_rewards, line_scores = rewards.cpu().numpy(), raw.cpu().numpy()
-        scored = np.isfinite(line_scores).sum(axis=1) == ends[:, 1:].sum(dim=1).cpu().numpy()
+        scored = np.isfinite(line_scores).sum(axis=1) == counts.cpu().numpy()
         return [
             ScoredRow(line_rewards[index, : length - 1], line_scores[index, : length - 1], count, bool(scored[index]))
             for index, (length, count) in enumerate(zip(lengths, counts.tolist()))

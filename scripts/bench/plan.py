@@ -135,7 +135,7 @@ def fit_training(model: Model, gpu: GPU, context: int, micro_batch: int, gpus: i
         (tensor * pipeline, pipeline) for tensor in (1, 2, 4, 8) for pipeline in (1, 2, 4, 8)
     ):
         tensor = split // pipeline
-        if gpus % split or model.heads % tensor or model.kv_heads % tensor or model.layers % pipeline:
+        if gpus % split or model.kv_heads % tensor or model.layers % pipeline:
             continue
         memory = training_bytes(model, context, micro_batch, tensor, pipeline, gpus // split)
         if memory <= USABLE * gpu.memory:
@@ -146,7 +146,7 @@ def fit_training(model: Model, gpu: GPU, context: int, micro_batch: int, gpus: i
 def fit_serving(model: Model, gpu: GPU, context: int, rows: int, cached: bool) -> Layout | None:
     """The smallest TP that holds one copy."""
     for tensor in (1, 2, 4, 8):
-        if model.heads % tensor or model.kv_heads % tensor:
+        if model.kv_heads % tensor:
             continue
         memory = serving_bytes(model, context, rows, tensor, cached)
         if memory <= USABLE * gpu.memory:

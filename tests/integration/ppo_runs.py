@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from servers import ROOT, Server
+from torchrun import rank_environments
 from warm import Process
-from warm_stack import rank_environments, stack
+from warm_stack import stack
 
 
 def serve(folder: Path, output: Path, *overrides: str) -> Server:
@@ -67,9 +68,8 @@ def command(folder: Path, output: Path, port: int, *overrides: str, ranks: int =
 
 def start(arguments: list[str], log: Path, ranks: int = 1) -> list[Process]:
     """Start the ranks of a run, as torchrun does where they are several."""
-    environments = rank_environments(ranks) if ranks > 1 else [{}]
     with log.open("ab") as output:
-        return [stack().start(*arguments, stdout=output, env=os.environ | own) for own in environments]
+        return [stack().start(*arguments, stdout=output, env=os.environ | own) for own in rank_environments(ranks)]
 
 
 def run(arguments: list[str], log: Path, ranks: int = 1, timeout_s: float = 300) -> None:

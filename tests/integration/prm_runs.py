@@ -22,11 +22,12 @@ import json
 import os
 import runpy
 import signal
-import socket
 import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from torchrun import rank_environments
 
 from nemo_prm import supervisor
 
@@ -67,10 +68,7 @@ def main(folder: Path) -> None:
     for item in json.loads((folder / "runs.json").read_text()):
         run = Run(**item)
         started = time.monotonic()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        pids = [fork(run, folder, rank, port) for rank in range(run.ranks)]
+        pids = [fork(run, folder, environment) for environment in rank_environments(run.ranks)]
         if run.kill_at:
             file, text = run.kill_at
             while not (path := folder / file).exists() or text not in path.read_text():
@@ -85,7 +83,7 @@ def main(folder: Path) -> None:
             sys.exit(f"{run.name} ended with {codes}:\n{(folder / f'{run.name}.log').read_text()[-3000:]}")
 
 
-def fork(run: Run, folder: Path, rank: int, port: int) -> int:
+def fork(run: Run, folder: Path, environment: dict[str, str]) -> int:
     pid = os.fork()
     if pid:
         return pid
@@ -93,11 +91,7 @@ def fork(run: Run, folder: Path, rank: int, port: int) -> int:
     for descriptor in (1, 2):
         os.dup2(output, descriptor)
     os.chdir(folder)
-    if run.ranks > 1:
-        names = ("RANK", "LOCAL_RANK"), ("WORLD_SIZE", "LOCAL_WORLD_SIZE")
-        os.environ |= {name: str(value) for group, value in zip(names, (rank, run.ranks)) for name in group}
-        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GROUP_RANK": "0"}
-        os.environ |= {"TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_RESTART_COUNT": "0"}
+    os.environ |= environment
     if run.score:
         score(run, folder / f"{run.name}.json")
     else:

@@ -20,10 +20,11 @@ import json
 import os
 import runpy
 import signal
-import socket
 import sys
 from pathlib import Path
 from typing import Any, Callable
+
+from torchrun import rank_environments
 
 from nemo_prm import supervisor
 
@@ -56,11 +57,8 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def fork(function: Callable[[], None], log: Path, ranks: int = 1) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
     pids = []
-    for rank in range(ranks):
+    for environment in rank_environments(ranks):
         pid = os.fork()
         if pid:
             pids.append(pid)
@@ -68,11 +66,7 @@ def fork(function: Callable[[], None], log: Path, ranks: int = 1) -> None:
         output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         for descriptor in (1, 2):
             os.dup2(output, descriptor)
-        if ranks > 1:
-            names = ("RANK", "LOCAL_RANK"), ("WORLD_SIZE", "LOCAL_WORLD_SIZE")
-            os.environ |= {name: str(value) for group, value in zip(names, (rank, ranks)) for name in group}
-            os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "GROUP_RANK": "0"}
-            os.environ |= {"TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_RESTART_COUNT": "0"}
+        os.environ |= environment
         function()
         os._exit(0)
     codes = [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in pids]

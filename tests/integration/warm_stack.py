@@ -19,8 +19,6 @@ from pathlib import Path
 
 from warm import ROOT, Warm
 
-from nemo_prm.processes import free_ports
-
 IMPORTS = [
     "hydra.main",
     "patched_stack",
@@ -45,12 +43,3 @@ def run_script(*arguments: str, timeout_s: float = 300.0, **environment: str) ->
     done = stack().run(*arguments, timeout=timeout_s, env=variables)
     assert done.returncode == 0, done.stdout[-1000:] + done.stderr[-3000:]
     return done.stdout
-
-
-def rank_environments(ranks: int) -> list[dict[str, str]]:
-    """What torchrun adds to the environment of each rank."""
-    [port] = free_ports(1)
-    shared = {"WORLD_SIZE": str(ranks), "LOCAL_WORLD_SIZE": str(ranks), "GROUP_RANK": "0"}
-    shared |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    shared |= {"TORCHELASTIC_RUN_ID": "test", "TORCHELASTIC_RESTART_COUNT": "0"}
-    return [shared | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(ranks)]
