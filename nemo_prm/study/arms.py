@@ -60,6 +60,7 @@ class Arm:
 
 
 NO_NEUTRAL = {f"neutral.{kind}": False for kind in ("comments", "blank_lines", "docstrings")}
+SHORT_CREDIT = {"trainer.ppo.gae_lambda": 0.95}
 
 LABELS = {
     "label": Labels(),
@@ -92,6 +93,9 @@ ARMS = {
     "lambda_1": Arm("lambda 1 and 0.1", overrides={"lambda_failed": 1.0, "lambda_passed": 0.1}),
     "cross_entropy": Arm("cross-entropy", prm="prm_cross_entropy"),
     "soft": Arm("soft labels", prm="prm_soft"),
+    "rl_short_credit": Arm("neither", prm=None, dense_reward=False, value_init="none", overrides=SHORT_CREDIT),
+    "both_short_credit": Arm("DenseReward and ValueInit", overrides=SHORT_CREDIT),
+    "affine_short_credit": Arm("DenseReward and affine ValueInit", value_init="affine", overrides=SHORT_CREDIT),
     "pass_rate": Arm(
         "pass rate as outcome", prm=None, dense_reward=False, value_init="none", overrides={"outcome": "pass_rate"}
     ),
@@ -148,6 +152,17 @@ TABLES = (
             "soft": None,
         },
         reference="both",
+    ),
+    Table(
+        "Credit at short range",
+        "GAE's lambda 0.95 in place of 1: an advantage is what the critic says that the next tokens have changed",
+        {
+            "rl": "neither, GAE's lambda 1",
+            "rl_short_credit": None,
+            "both_short_credit": None,
+            "affine_short_credit": None,
+        },
+        reference="rl",
     ),
     Table(
         "Without a PRM",
