@@ -79,8 +79,7 @@ setup(
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["nemo_prm", "nemo_prm.*"]),
     package_data={
-        "nemo_prm": ["py.typed", "evaluation/templates/*"]
-        + [f"data/embedded/*.{kind}" for kind in ("jsonl", "nemo", "model", "json")],
+        "nemo_prm": ["py.typed", "evaluation/templates/*"] + [f"data/embedded/*.{kind}" for kind in ("jsonl", "nemo")],
     },
     install_requires=[
         "hydra-core>1.3,<=1.3.2",

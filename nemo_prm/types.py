@@ -16,6 +16,7 @@ Offsets into text (`Step.start`, `Step.end`) count Unicode code points of the re
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any, Literal, Mapping
 
@@ -164,13 +165,21 @@ class Verdict:
     actual: str | None = None
     message: str = ""
     seconds: float = 0.0
-    peak_mib: float = float("nan")
+    peak_mib: float = math.nan
     sandbox: str = ""
     level: Level | Literal[""] = ""
 
     @property
     def passed(self) -> bool:
+        """Whether every test passed."""
         return self.status == "passed"
+
+    @property
+    def pass_rate(self) -> float:
+        """Share of the tests that passed; without tests 1 for a pass and 0 else; NaN where unknown."""
+        if self.status == "infra_error":
+            return math.nan
+        return self.num_passed / self.num_tests if self.num_tests else float(self.passed)
 
 
 @dataclass(frozen=True)
@@ -214,9 +223,8 @@ class LabelRow:
     `audit` holds every search point with all K completions, for the share of responses that are audited. Where every
     step was asked about (Monte Carlo), `derivations` holds all programs, and a label is 2 p - 1 for the mean p of its
     step's pass rates (CodePRM, 2025.findings-acl.428); else it holds what was run for each probe, if that was kept.
-    `version`,
-    of nemo_prm, and `settings_sha256`, of the settings of the job, say how to make the row again; the store fills them
-    in, and they are empty in rows of older versions.
+    `version`, of nemo_prm, and `settings_sha256`, of the settings of the job, say how to make the row again; the store
+    fills them in, and they are empty in rows of older versions.
 
     PSGPO (arXiv 2410.17621), Algorithm 1 and Eq. 1.
     """

@@ -22,6 +22,7 @@ from nemo_prm.entry import script
 
 @script(EvaluateConfig)
 def main(config: EvaluateConfig) -> None:
+    from nemo_prm.data.jsonl import write_json
     from nemo_prm.data.problems import load_problems
     from nemo_prm.data.thoughts import with_thoughts
     from nemo_prm.evaluation.evaluate import Sample, evaluate
@@ -48,8 +49,7 @@ def main(config: EvaluateConfig) -> None:
         result = evaluate(problems, generator, verifier, config, on_sample=write)
     results.unlink(missing_ok=True)
     partial.replace(samples)
-    partial.write_text(json.dumps(result.as_json(config), indent=2) + "\n", encoding="utf-8")
-    partial.replace(results)
+    write_json(results, result.as_json(config))
     print(result.as_table())
     print(f"{results}: {result.num_samples} samples in {result.seconds:.1f} s")
 

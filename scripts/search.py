@@ -35,7 +35,7 @@ def main(config: SearchConfig) -> None:
         generator = stack.enter_context(open_generator(config.generator))
         verifier = stack.enter_context(open_verifier(config.sandbox))
         scorer = None
-        if needs_prm(config.strategy, run.options):
+        if needs_prm(config.strategy, config):
             scorer = stack.enter_context(RewardClient(config.reward))
             if config.inputs != "lines":
                 scorer.require_all_lines()

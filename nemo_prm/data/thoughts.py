@@ -35,8 +35,10 @@ REFINE = "An earlier attempt had this thought:\n{thought}Its program was run. {f
 
 
 def check_inputs(inputs: str) -> PRMInput:
-    """Raises:
-    ConfigError: there is no such input.
+    """The name of an input of the PRM, which `inputs` must be.
+
+    Raises:
+        ConfigError: there is no such input.
     """
     for name in get_args(PRMInput):
         if name == inputs:

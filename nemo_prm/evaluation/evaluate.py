@@ -69,9 +69,10 @@ class EvaluationResult:
     seconds: float
 
     def as_json(self, config: EvaluateConfig) -> dict[str, Any]:
-        """Return the content of results.json: undefined numbers are null, and the server's token is left out."""
+        """Return the content of results.json: undefined numbers are null, and tokens of servers are left out."""
         settings = asdict(config)
-        settings["generator"].pop("token")
+        for server in (settings["generator"], settings["sandbox"]["remote"]):
+            del server["token"]
         content = {
             "results": {"nemo_prm": estimates_as_json(self.pass_at_k)},
             "by_difficulty": {name: estimates_as_json(entry) for name, entry in self.by_difficulty.items()},

@@ -15,9 +15,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
+from nemo_prm.data.jsonl import read_jsonl
 from nemo_prm.errors import DataError
 
 PREFIX = "train_rollouts/"
@@ -86,5 +88,5 @@ def read_run(folder: Path, limit: int) -> PPORun:
     samples: list[Mapping[str, Any]] = []
     written = sorted(folder.rglob("rollouts/step_*.jsonl"))
     if written:
-        samples = [json.loads(line) for line in written[-1].read_text(encoding="utf-8").splitlines()][:limit]
+        samples = [sample for _, sample in islice(read_jsonl(written[-1]), limit)]
     return PPORun(folder.name, curves, samples)

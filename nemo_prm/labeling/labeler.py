@@ -210,8 +210,13 @@ class Labeler:
         row = self._row(work, candidate, "revised" if search.longest else "wrong", search.longest, probes, audit)
         if not self._config.keep_completions:
             return row
-        results = [(probe, text, verdict) for probe, answer in probes.items() for text, verdict in answer.results]
-        return replace(row, derivations=tuple(_derivation(problem, *result) for result in results))
+        derivations = (
+            _derivation(problem, probe, text, verdict)
+            for probe, answer in probes.items()
+            for text, verdict in answer.results
+            if verdict.status != "infra_error"
+        )
+        return replace(row, derivations=tuple(derivations))
 
     async def _label_every(self, work: Work, candidate: _Candidate) -> Outcome:
         """Label each step by the mean pass rate of what the policy makes of it (Math-Shepherd, CodePRM).
@@ -331,5 +336,4 @@ class Labeler:
 
 
 def _derivation(problem: Problem, num_steps: int, completion: str, verdict: Verdict) -> Derivation:
-    rate = verdict.num_passed / verdict.num_tests if verdict.num_tests else float(verdict.passed)
-    return Derivation(num_steps, completion, rate, feedback(problem, verdict))
+    return Derivation(num_steps, completion, verdict.pass_rate, feedback(problem, verdict))

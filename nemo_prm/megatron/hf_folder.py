@@ -22,7 +22,6 @@ from nemo_prm.errors import CheckpointError
 
 FAMILIES = {"llama": "LlamaForCausalLM", "qwen2": "Qwen2ForCausalLM"}
 VOCABULARY_MULTIPLE = 128  # rows of the embedding are padded to it, so that tensor parallelism divides them
-# Keys that change what the model computes, with the values under which Megatron computes the same.
 DTYPES = ("float32", "bfloat16", "float16")
 EXTRA_FILES = (  # travel with the weights, unread
     "generation_config.json",
@@ -30,6 +29,8 @@ EXTRA_FILES = (  # travel with the weights, unread
     "added_tokens.json",
     "chat_template.jinja",
 )
+IGNORED = ("rotary_emb.inv_freq",)  # buffers that old checkpoints hold, and every model computes
+# Keys that change what the model computes, with the values under which Megatron computes the same.
 REQUIRED: dict[str, tuple[Any, ...]] = {
     "hidden_act": ("silu",),
     "attention_bias": (None, False),
@@ -39,9 +40,6 @@ REQUIRED: dict[str, tuple[Any, ...]] = {
     "quantization_config": (None,),
     "num_local_experts": (None,),
 }
-
-
-IGNORED = ("rotary_emb.inv_freq",)  # buffers that old checkpoints hold, and every model computes
 
 
 class Source(NamedTuple):

@@ -9,4 +9,4 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The whole pipeline as one command: which stages there are, how they run, and what came out."""
+"""Stages and the servers that they need: how they run, and what of an earlier run is reused."""

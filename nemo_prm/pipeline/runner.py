@@ -253,7 +253,7 @@ def _empty(folder: Path) -> None:
     if not folder.exists() or not any(folder.iterdir()):
         return
     if not (folder / MARKER).is_file():
-        raise ConfigError(f"{folder} holds files that no quickstart wrote; move it away, or pass another output")
+        raise ConfigError(f"{folder} holds files that no run wrote; move it away, or pass another output")
     shutil.rmtree(folder)
 
 

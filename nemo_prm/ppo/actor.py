@@ -9,7 +9,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""The PPO actor: NeMo-Aligner's, whose rollouts remember the problem they answer."""
+"""NeMo-Aligner's PPO actor, whose rollouts remember the problem that they answer."""
 
 from __future__ import annotations
 
@@ -17,11 +17,15 @@ import torch
 from nemo_aligner.models.nlp.gpt.megatron_gpt_ppo_actor import MegatronGPTActorModel
 
 
-class ProblemActor(MegatronGPTActorModel):
-    """Overrides `infer` alone: the host's rollout batch drops everything but tokens and lengths."""
+class RemembersProblem:
+    """A mixin for the host's actors that overrides `infer` alone: the host drops everything but tokens and lengths."""
 
     @torch.no_grad()
     def infer(self, inference_batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The host's rollout batch with problem_index int64 [B]."""
-        rollout_batch = super().infer(inference_batch)
+        rollout_batch = super().infer(inference_batch)  # type: ignore[misc]
         return rollout_batch | {"problem_index": inference_batch["problem_index"].cuda()}
+
+
+class ProblemActor(RemembersProblem, MegatronGPTActorModel):
+    """Of PPO."""

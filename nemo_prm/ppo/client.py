@@ -45,6 +45,7 @@ from nemo_aligner.utils.server_utils import FutureResult
 from omegaconf import DictConfig
 
 from nemo_prm.data.splitters import splitter
+from nemo_prm.ppo.batch import rollout_rows
 from nemo_prm.ppo.outcomes import Judge
 from nemo_prm.ppo.servers import server_clients
 from nemo_prm.protocols import Verifier
@@ -209,8 +210,7 @@ class DenseRewardClient(RemoteGPTRMCriticClient):
         """Ask for everything about one rollout micro batch; returns at once.
 
         Args:
-            rollout_batch: response_tokens int64 [B, S], response_lengths int64 [B] (prompt included, as the host has
-                it), prompt_lengths int64 [B], problem_index int64 [B].
+            rollout_batch: as `rollout_rows` reads it.
         """
         tokens = rollout_batch["response_tokens"].cpu()
         total_lengths = rollout_batch["response_lengths"].cpu()
@@ -329,15 +329,13 @@ class DenseRewardFuture(FutureResult):
 
     def _move(self, line_rewards: torch.Tensor, line_scores: torch.Tensor) -> None:
         """Pay other steps than lines, in place; both [B, S-1]."""
-        names = ("response_tokens", "prompt_lengths", "response_lengths", "problem_index")
-        rows = list(zip(*(self.rollout_batch[name].tolist() for name in names)))
+        rows = rollout_rows(self.rollout_batch)
         for row in self.asked.coding:
-            tokens, prompt, total, index = rows[row]
-            problem = self.client.problems[index]
+            problem = self.client.problems[rows[row].problem_index]
             line_rewards[row] = step_rewards(
                 line_scores[row],
-                prompt,
-                [self.client.judge.pieces[token] for token in tokens[prompt:total]],
+                rows[row].prompt_length,
+                [self.client.judge.pieces[token] for token in rows[row].response],
                 problem.language,
                 self.client.split,
                 **self.client.rules,
@@ -346,23 +344,20 @@ class DenseRewardFuture(FutureResult):
 
     def _keep(self, outcomes: list[float], line_rewards: torch.Tensor, line_scores: torch.Tensor) -> None:
         """Leave the responses with the client, for the step's metrics."""
-        names = ("response_tokens", "prompt_lengths", "response_lengths", "problem_index")
-        rows = zip(*(self.rollout_batch[name].tolist() for name in names))
-        for row, (tokens, prompt, total, index) in enumerate(rows):
+        for row, found in enumerate(rollout_rows(self.rollout_batch)):
             scored: dict[str, Any] = {}
             if self.client.cfg.dense_reward and row in self.asked.coding:
                 scores = line_scores[row]
                 ends = (~scores.isnan()).nonzero().flatten()  # column t-1 is token t
-                scored["line_scores"] = dict(zip((ends + 1 - prompt).tolist(), scores[ends].tolist()))
+                scored["line_scores"] = dict(zip((ends + 1 - found.prompt_length).tolist(), scores[ends].tolist()))
                 scored["line_rewards"] = float(line_rewards[row].sum())
-            problem = self.client.problems[index]
-            text = self.client.judge.response(tokens[prompt:total])
+            problem = self.client.problems[found.problem_index]
             self.client.rollouts.append(
                 Rollout(
                     problem.problem_id,
                     problem.language,
-                    text,
-                    total - prompt,
+                    self.client.judge.response(found.response),
+                    len(found.response),
                     outcomes[row],
                     judged_by=problem.outcome,
                     prompt=problem.prompt,

@@ -24,7 +24,7 @@ from nemo_prm.types import Problem, Verdict
 
 OUTCOMES: dict[str, Callable[[Verdict], float]] = {
     "passed": lambda verdict: float(verdict.passed),
-    "pass_rate": lambda verdict: verdict.num_passed / max(verdict.num_tests, 1),
+    "pass_rate": lambda verdict: verdict.pass_rate,
 }
 
 

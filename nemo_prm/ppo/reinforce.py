@@ -12,7 +12,7 @@
 """A baseline for PPO: NeMo-Aligner's REINFORCE with the leave-one-out baseline (RLOO), on the unit tests' outcome.
 
 There is no critic and no PRM. What is overridden of the host, and why:
-    infer: the host's rollout batch drops everything but tokens and lengths.
+    infer: `nemo_prm.ppo.actor`.
     generate_reinforce_data: a response whose verdict is unknown leaves loss and baselines; the host's loss subtracts
         rewards [B] from log-probabilities [B, S-1], which is right for one response a micro batch alone.
     compute_rollout_metrics: unknown rewards are left out, and the monitors' numbers are logged beside the host's.
@@ -30,6 +30,8 @@ from nemo_aligner.models.nlp.gpt.megatron_gpt_reinforce_actor import MegatronGPT
 from nemo_aligner.utils.distributed import broadcast_2d_tensor_within_mp, run_if_model_parallel_src
 from nemo_aligner.utils.server_utils import FutureResult
 
+from nemo_prm.ppo.actor import RemembersProblem
+from nemo_prm.ppo.batch import rollout_rows
 from nemo_prm.ppo.client import in_background
 from nemo_prm.ppo.outcomes import Judge
 from nemo_prm.ppo.resume import ResumesExactly
@@ -37,14 +39,8 @@ from nemo_prm.ppo.trainer import outcome_metrics
 from nemo_prm.rewards.monitors import PRM_METRICS, Rollout
 
 
-class ReinforceActor(MegatronGPTReinforceActorModel):
-    """The host's actor, whose rollouts remember the problem they answer."""
-
-    @torch.no_grad()
-    def infer(self, inference_batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The host's rollout batch with problem_index int64 [B]."""
-        rollout_batch = super().infer(inference_batch)
-        return rollout_batch | {"problem_index": inference_batch["problem_index"].cuda()}
+class ReinforceActor(RemembersProblem, MegatronGPTReinforceActorModel):
+    """The host's actor, whose rollouts remember the problem that they answer."""
 
 
 class OutcomeClient:
@@ -58,13 +54,11 @@ class OutcomeClient:
         """Ask for the outcomes of a rollout micro batch; returns at once.
 
         Args:
-            rollout_batch: response_tokens int64 [B, S], response_lengths (prompt included), prompt_lengths and
-                problem_index int64 [B].
+            rollout_batch: as `rollout_rows` reads it.
         """
-        names = ("response_tokens", "prompt_lengths", "response_lengths", "problem_index")
-        rows = list(zip(*(rollout_batch[name].tolist() for name in names)))
-        problems = [self.judge.problems[index] for *_, index in rows]
-        responses = [tokens[prompt:total] for tokens, prompt, total, _ in rows]
+        rows = rollout_rows(rollout_batch)
+        problems = [self.judge.problems[row.problem_index] for row in rows]
+        responses = [row.response for row in rows]
         future = run_if_model_parallel_src(in_background, self.judge.outcomes, problems, responses)
         return OutcomeFuture(self, future, list(zip(problems, responses)))
 

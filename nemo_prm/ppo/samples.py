@@ -22,6 +22,7 @@ from nemo_prm.data.alignment import step_end_tokens
 from nemo_prm.data.jsonl import write_jsonl
 from nemo_prm.data.steps import split_lines
 from nemo_prm.metrics import finite_or_null
+from nemo_prm.ppo.batch import rollout_rows
 from nemo_prm.rewards.monitors import Rollout
 
 
@@ -38,22 +39,20 @@ def write_samples(
     Args:
         output: folder of the run.
         step: of PPO.
-        rows: response_tokens int64 [B, S], prompt_lengths and response_lengths int64 [B] (prompt included),
-            problem_index int64 [B], rewards and advantages float [B, S-1] (as trained on), is_end bool [B].
+        rows: as `rollout_rows` reads them; and rewards and advantages float [B, S-1] (as trained on), is_end bool [B].
         rollouts: of this rank, with their scores. The host shuffles responses over data-parallel ranks: one whose
             scores another rank has is passed over.
         client: a `nemo_prm.ppo.client.DenseRewardClient`.
         limit: responses.
     """
     known = {(rollout.problem_id, rollout.text): rollout for rollout in rollouts}
-    names = ("response_tokens", "prompt_lengths", "response_lengths", "problem_index")
     samples: list[dict[str, Any]] = []
-    for row, (tokens, prompt, total, index) in enumerate(zip(*(rows[name].tolist() for name in names))):
-        problem = client.problems[index]
-        rollout = known.get((problem.problem_id, client.judge.response(tokens[prompt:total])))
+    for row, found in enumerate(rollout_rows(rows)):
+        problem = client.problems[found.problem_index]
+        rollout = known.get((problem.problem_id, client.judge.response(found.response)))
         if rollout is None or len(samples) == limit:
             continue
-        pieces = [client.judge.pieces[token] for token in tokens[prompt:total]]
+        pieces = [client.judge.pieces[token] for token in found.response]
         text = b"".join(pieces).decode(errors="surrogateescape")  # a policy may write what is no UTF-8
         steps = split_lines(text, rollout.language, problem.prompt)
         ends = step_end_tokens(pieces, steps, text)
@@ -62,8 +61,8 @@ def write_samples(
                 "text": text[each.start : each.end].encode(errors="surrogateescape").decode(errors="replace"),
                 "kind": each.kind,
                 "score": rollout.line_scores.get(end),
-                "reward": float(rows["rewards"][row, prompt + end - 1]),
-                "advantage": float(rows["advantages"][row, prompt + end - 1]),
+                "reward": float(rows["rewards"][row, found.prompt_length + end - 1]),
+                "advantage": float(rows["advantages"][row, found.prompt_length + end - 1]),
             }
             for each, end in zip(steps, ends)
         ]

@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import platform
 from pathlib import Path
@@ -21,10 +20,9 @@ from typing import Any, Mapping, Sequence
 
 from nemo_prm import __version__
 from nemo_prm.data.rows import read_label_rows
+from nemo_prm.doctor import DISTRIBUTIONS, version_of
 from nemo_prm.pipeline.runner import StageResult
 from nemo_prm.quickstart.stages import POLICIES, evaluation_of
-
-DISTRIBUTIONS = ("torch", "nemo-toolkit", "nemo-aligner", "megatron-core", "nvidia-pytriton")
 
 
 def summarize(run: Path, results: Sequence[StageResult]) -> dict[str, Any]:
@@ -61,10 +59,8 @@ def pass_at_1(results: Path) -> float | None:
 def versions() -> dict[str, str]:
     found = {"nemo_prm": __version__, "python": platform.python_version()}
     for name in DISTRIBUTIONS:
-        try:
-            found[name.replace("-", "_")] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
+        if version := version_of(name):
+            found[name.replace("-", "_")] = version
     return found
 
 

@@ -131,7 +131,7 @@ def describe_as_json(verdict: Verdict) -> dict[str, Any]:
     return {
         "verdict": verdict.status,
         "passed": verdict.passed,
-        "pass_rate": verdict.num_passed / verdict.num_tests if known else None,
+        "pass_rate": verdict.pass_rate if known else None,
         **{name: valid_text(value) if isinstance(value, str) else value for name, value in fields.items()},
     }
 

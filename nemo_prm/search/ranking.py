@@ -38,8 +38,10 @@ BY = ("prm", "public", "both")
 
 
 def check(by: str, aggregate: str) -> None:
-    """Raises:
-    ConfigError: no such order or aggregate.
+    """Refuse an order or an aggregate that there is not.
+
+    Raises:
+        ConfigError: there is no such order or aggregate.
     """
     if by not in BY:
         raise ConfigError(f"by must be one of {', '.join(BY)}, found {by!r}")
@@ -85,9 +87,7 @@ def thought_key(assessment: Assessment, by: str, aggregate: str) -> Key:
 
 def public_share(verdict: Verdict) -> float:
     """Share of the public tests that passed; -1, the last choice, where it is unknown."""
-    if verdict.status == "infra_error":
-        return -1.0
-    return verdict.num_passed / verdict.num_tests if verdict.num_tests else float(verdict.passed)
+    return -1.0 if math.isnan(verdict.pass_rate) else verdict.pass_rate
 
 
 def best(responses: Sequence[str], keys: Sequence[Key]) -> str:

@@ -35,7 +35,7 @@ from nemo_prm.evaluation.pass_at_k import Counts, estimate
 from nemo_prm.metrics import finite_or_null
 from nemo_prm.protocols import Generator, StepScorer, Verifier
 from nemo_prm.search.driver import Answer, Candidate, Tools, public_view, run_searches
-from nemo_prm.search.strategies import Options, strategy
+from nemo_prm.search.strategies import strategy
 from nemo_prm.types import Problem
 
 
@@ -54,19 +54,9 @@ class SearchRun:
             ConfigError: no such strategy, order or aggregate; or `output` holds a job with other settings.
         """
         self.config, self.problems = config, problems
-        self.options = Options(
-            config.budget,
-            config.by,
-            config.aggregate,
-            config.width,
-            config.lines,
-            check_inputs(config.inputs),
-            config.threshold,
-            config.rounds,
-        )
         if config.think:
             self.problems = problems = [with_thoughts(problem) for problem in problems]
-        self.strategy = strategy(config.strategy, self.options)
+        self.strategy, self.inputs = strategy(config.strategy, config), check_inputs(config.inputs)
         self.output = Path(config.output)
         self.output.mkdir(parents=True, exist_ok=True)
         settings = asdict(config)
@@ -91,9 +81,7 @@ class SearchRun:
     def answer(self, generator: Generator, verifier: Verifier, scorer: StepScorer | None) -> None:
         """Search for the answers that are missing; see `run_searches` for what may go wrong."""
         missing = [problem for problem in self.problems if problem.problem_id not in self.answers]
-        tools = Tools(
-            generator, verifier, scorer, self.config.sampling.as_params(), self.config.seed, self.options.inputs
-        )
+        tools = Tools(generator, verifier, scorer, self.config.sampling.as_params(), self.config.seed, self.inputs)
         done = len(self.problems) - len(missing)
         with (
             tqdm(total=len(self.problems), initial=done, desc="search", unit="problem", file=sys.stderr) as progress,
@@ -112,7 +100,7 @@ class SearchRun:
                 self.answers[answer.problem_id] = answer
                 progress.update()
 
-            run_searches(missing, self.strategy, tools, self.options.budget, self.config.searches_in_flight, keep)
+            run_searches(missing, self.strategy, tools, self.config.budget, self.config.searches_in_flight, keep)
 
     def judge(self, verifier: Verifier) -> dict[str, Any]:
         """Run the hidden tests on the answers, and write results.json.

@@ -13,10 +13,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Callable, Mapping
 
-from nemo_prm.data.thoughts import PRMInput, check_inputs
+from nemo_prm.config import SearchConfig
+from nemo_prm.data.thoughts import check_inputs
 from nemo_prm.errors import ConfigError
 from nemo_prm.search.moves import Assess, Assessment, Draw, PublicProblem, Refinement, Score, Search, Strategy
 from nemo_prm.search.ranking import Key, best, check, rank, thought_key
@@ -24,52 +24,33 @@ from nemo_prm.search.ranking import Key, best, check, rank, thought_key
 ROUNDS = 4  # of beam: a round draws the fourth part of the budget
 
 
-@dataclass(frozen=True)
-class Options:
-    """Of a strategy.
+def check_options(options: SearchConfig) -> None:
+    """Refuse options that no strategy can use.
 
-    Attributes:
-        budget: completions per problem.
-        by: what decides between candidates: prm, public, both.
-        aggregate: of a response's line scores: last, min, mean, product.
-        width: of beam: prefixes that are kept after a round; of gvr: responses drawn in a round.
-        lines: of beam: by how many lines a prefix grows in a round.
-        inputs: what the PRM reads; with lines it scores these, else thoughts.
-        threshold: of gvr: a thought is refined where its score is below.
-        rounds: of gvr: refinements before it begins anew.
+    Raises:
+        ConfigError: naming the option.
     """
-
-    budget: int = 16
-    by: str = "both"
-    aggregate: str = "min"
-    width: int = 2
-    lines: int = 2
-    inputs: PRMInput = "lines"
-    threshold: float = 0.0
-    rounds: int = 4
-
-    def __post_init__(self) -> None:
-        check(self.by, self.aggregate)
-        check_inputs(self.inputs)
-        for name in ("budget", "width", "lines", "rounds"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} must be at least 1, found {getattr(self, name)}")
+    check(options.by, options.aggregate)
+    check_inputs(options.inputs)
+    for name in ("budget", "width", "lines", "rounds"):
+        if getattr(options, name) < 1:
+            raise ConfigError(f"{name} must be at least 1, found {getattr(options, name)}")
 
 
-def single(problem: PublicProblem, options: Options) -> Search:
+def single(problem: PublicProblem, options: SearchConfig) -> Search:
     """One response."""
     [candidates] = yield Draw(("",), 1)
     return candidates[0] if candidates else ""
 
 
-def best_of_n(problem: PublicProblem, options: Options) -> Search:
+def best_of_n(problem: PublicProblem, options: SearchConfig) -> Search:
     """The best of `budget` independent responses."""
     [candidates] = yield Draw(("",), options.budget)
     keys = yield from rank(candidates, options.by, options.aggregate, options.inputs != "lines")
     return best(candidates, keys)
 
 
-def beam(problem: PublicProblem, options: Options) -> Search:
+def beam(problem: PublicProblem, options: SearchConfig) -> Search:
     """Whole responses are drawn in rounds; the next round starts where the best prefixes of this one end.
 
     A prefix is worth the PRM's score of its last line. Every response of every round is a candidate for the answer, so
@@ -109,7 +90,7 @@ def _grow(response: str, prefix: str, lines: int) -> str:
     return response[:end]
 
 
-def gvr(problem: PublicProblem, options: Options) -> Search:
+def gvr(problem: PublicProblem, options: SearchConfig) -> Search:
     """Generate-Verify-Refine (CodePRM, 2025.findings-acl.428): the thought that is doubted is written anew.
 
     Responses are drawn, their programs are run on the public tests, and their thoughts scored. In the best response
@@ -145,7 +126,7 @@ def gvr(problem: PublicProblem, options: Options) -> Search:
     return best(list(keys), list(keys.values()))
 
 
-STRATEGIES: Mapping[str, Callable[[PublicProblem, Options], Search]] = {
+STRATEGIES: Mapping[str, Callable[[PublicProblem, SearchConfig], Search]] = {
     "single": single,
     "best_of_n": best_of_n,
     "beam": beam,
@@ -153,12 +134,13 @@ STRATEGIES: Mapping[str, Callable[[PublicProblem, Options], Search]] = {
 }
 
 
-def strategy(name: str, options: Options) -> Strategy:
-    """A strategy by name.
+def strategy(name: str, options: SearchConfig) -> Strategy:
+    """A strategy by name, with the options of a search.
 
     Raises:
-        ConfigError: there is none of that name.
+        ConfigError: there is none of that name, or it cannot use an option.
     """
+    check_options(options)
     if name not in STRATEGIES:
         raise ConfigError(f"strategy must be one of {', '.join(STRATEGIES)}, found {name!r}")
     if name == "beam" and options.inputs != "lines":
@@ -168,5 +150,5 @@ def strategy(name: str, options: Options) -> Strategy:
     return lambda problem: STRATEGIES[name](problem, options)
 
 
-def needs_prm(name: str, options: Options) -> bool:
+def needs_prm(name: str, options: SearchConfig) -> bool:
     return name in ("beam", "gvr") or (name == "best_of_n" and options.by != "public")

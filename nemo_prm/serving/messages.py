@@ -27,6 +27,8 @@ from nemo_prm.errors import RequestError
 from nemo_prm.serving.wire import Arrays, decode_text, encode_text
 from nemo_prm.types import Completion, FinishReason, SamplingParams
 
+MAX_COMPLETIONS = 1024  # of one prompt in one request
+
 
 class GenerationRequest(NamedTuple):
     """One request to the `generation` model: completions `first` to `first + n - 1`, one seed per prompt."""
@@ -55,7 +57,7 @@ def encode_generation_request(request: GenerationRequest) -> dict[str, NDArray[A
     } | stop
 
 
-def decode_generation_request(inputs: Arrays, max_completions: int = 1024) -> GenerationRequest:
+def decode_generation_request(inputs: Arrays) -> GenerationRequest:
     """Read and check the inputs of the `generation` model.
 
     Raises:
@@ -74,7 +76,7 @@ def decode_generation_request(inputs: Arrays, max_completions: int = 1024) -> Ge
 
     n, top_k, max_new_tokens = scalar("n"), scalar("top_k"), scalar("max_new_tokens")
     temperature, top_p = scalar("temperature"), scalar("top_p")
-    require("n", n, 1 <= n <= max_completions, f"between 1 and {max_completions}")
+    require("n", n, 1 <= n <= MAX_COMPLETIONS, f"between 1 and {MAX_COMPLETIONS}")
     require("temperature", temperature, np.isfinite(temperature) and temperature >= 0, "a finite number of at least 0")
     require("top_p", top_p, 0 < top_p <= 1, "in (0, 1]")
     require("top_k", top_k, top_k >= 0, "at least 0 (0 switches the filter off)")

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Mapping, NamedTuple, Sequence
 
@@ -27,7 +28,7 @@ from numpy.typing import NDArray
 
 from nemo_prm.data.feedback import feedback
 from nemo_prm.data.problems import problem_to_json
-from nemo_prm.data.rows import verdict_to_json
+from nemo_prm.data.rows import verdict_from_json, verdict_to_json
 from nemo_prm.data.steps import make_program
 from nemo_prm.errors import RequestError
 from nemo_prm.serving.wire import Arrays, decode_text, encode_text
@@ -118,8 +119,7 @@ def encode_verdicts(
     """The outputs of the `verifier` model; pass rates are NaN where not every test has been judged."""
     rates = []
     for verdict in verdicts:
-        unknown = verdict.status == "infra_error" or (stop_at_first_failure and not verdict.passed)
-        rates.append(float("nan") if unknown else verdict.num_passed / max(verdict.num_tests, 1))
+        rates.append(math.nan if stop_at_first_failure and not verdict.passed else verdict.pass_rate)
     return {
         "passed": np.array([[verdict.passed] for verdict in verdicts], dtype=np.bool_),
         "pass_rate": np.array(rates, dtype=np.float32).reshape(-1, 1),
@@ -131,9 +131,7 @@ def encode_verdicts(
 
 def decode_verdicts(outputs: Arrays) -> list[Verdict]:
     """The verdicts as the server's verifier gave them."""
-    rows = [json.loads(text) for (text,) in decode_text(outputs["details"])]
-    unmeasured = {"peak_mib": float("nan")}  # null in JSON
-    return [Verdict(**(row | (unmeasured if row["peak_mib"] is None else {}))) for row in rows]
+    return [verdict_from_json(json.loads(text), "verifier") for (text,) in decode_text(outputs["details"])]
 
 
 def _details(job: Job, verdict: Verdict) -> str:

@@ -125,11 +125,11 @@ VERIFIER = ModelSpec(
     ),
 )
 
-# NeMo-Aligner's critic, as its CriticServerTrainer has it (algorithms/critic_server_trainer.py of release 0.7.0)
 # An actor's own number: once another one has asked for its step's checkpoint, what the former has left in the queue is
 # refused. Values are those after so many training requests of it: a request for values may overtake one of these.
 SESSION = "session"
 TRAINED = "trained"
+# NeMo-Aligner's critic, as its CriticServerTrainer has it (algorithms/critic_server_trainer.py of release 0.7.0)
 CRITIC_INFER = ModelSpec(
     "critic_infer",
     inputs=(

@@ -13,12 +13,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Mapping, Sequence
 
 from nemo_prm.config import StudyConfig
-from nemo_prm.data.jsonl import read_json, write_jsonl
+from nemo_prm.data.jsonl import read_json, read_jsonl, write_jsonl
 from nemo_prm.errors import ConfigError
 from nemo_prm.evaluation.ppo_runs import read_run
 from nemo_prm.study.stages import Cell
@@ -61,13 +60,14 @@ def read_results(path: Path, config: StudyConfig) -> dict[Cell, Row]:
     Raises:
         ConfigError: they were made with other settings.
     """
-    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()] if path.exists() else []
-    for number, row in enumerate(rows, start=1):
+    rows: dict[Cell, Row] = {}
+    for where, row in read_jsonl(path) if path.exists() else ():
         if row["settings"] != settings(config):
             had = {name: row["settings"].get(name) for name in SETTINGS}
             differing = [f"{name}={value}" for name, value in had.items() if value != getattr(config, name)]
-            raise ConfigError(f"{path}:{number} has {', '.join(differing)}; set these, or pass another page")
-    return {Cell(row["arm"], row["seed"]): row for row in rows}
+            raise ConfigError(f"{where} has {', '.join(differing)}; set these, or pass another page")
+        rows[Cell(row["arm"], row["seed"])] = row
+    return rows
 
 
 def write_results(path: Path, rows: Mapping[Cell, Row]) -> None:
@@ -84,8 +84,7 @@ def collect(run: Path, cell: Cell, config: StudyConfig) -> dict[str, Any]:
     """
     results = read_json(run / cell.evaluation / "results.json")
     passed: dict[str, int] = {}
-    for line in (run / cell.evaluation / "samples.jsonl").read_text(encoding="utf-8").splitlines():
-        sample = json.loads(line)
+    for _, sample in read_jsonl(run / cell.evaluation / "samples.jsonl"):
         passed[sample["problem_id"]] = passed.get(sample["problem_id"], 0) + (sample["status"] == "passed")
     return {
         "arm": cell.arm,

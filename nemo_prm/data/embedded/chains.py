@@ -127,26 +127,26 @@ def annotate(text: str, chain: Chain, rng: random.Random) -> str:
     return "".join(lines)
 
 
-def policy_texts(
-    seed: int, slip_scale: float = 1.0, annotated_share: float = 0.25, lengths: Sequence[int] = range(2, 9)
-) -> Iterator[tuple[str, str]]:
+def slipping(chain: Chain, rng: random.Random, slip_scale: float) -> list[str]:
+    """The expressions of a chain, some of them wrong: every operation has its own `slip_rate`, times `slip_scale`."""
+    return [
+        rng.choice(link.slips) if rng.random() < slip_scale * link.operation.slip_rate else link.expression
+        for link in chain
+    ]
+
+
+def policy_texts(seed: int, slip_scale: float = 1.0, annotated_share: float = 0.25) -> Iterator[tuple[str, str]]:
     """Prompts and responses for the embedded policy to learn from, without end; train chains only.
 
     Args:
         seed: of the whole stream.
         slip_scale: factor on every operation's `slip_rate`; 0 gives right programs only.
         annotated_share: share of the responses with comments or blank lines.
-        lengths: numbers of operations to draw from.
     """
     rng = random.Random(f"policy texts {seed}")
     while True:
-        chain = sample_chain(rng, rng.choice(lengths))
+        chain = sample_chain(rng, rng.choice(range(2, 9)))
         if split_of(chain) != "train":
             continue
-        text = program(
-            [
-                rng.choice(link.slips) if rng.random() < slip_scale * link.operation.slip_rate else link.expression
-                for link in chain
-            ]
-        )
+        text = program(slipping(chain, rng, slip_scale))
         yield prompt(chain), annotate(text, chain, rng) if rng.random() < annotated_share else text

@@ -30,7 +30,7 @@ from __future__ import annotations
 import random
 from typing import Any, Iterator, Sequence
 
-from nemo_prm.data.embedded.chains import Chain, Link, program, prompt, sample_chain, split_of
+from nemo_prm.data.embedded.chains import Chain, Link, program, prompt, sample_chain, slipping, split_of
 from nemo_prm.data.embedded.generate import PUBLIC_TESTS, run, sample_input
 from nemo_prm.data.feedback import feedback
 from nemo_prm.data.thoughts import refine_hint, think_prompt
@@ -67,7 +67,7 @@ def thought_texts(seed: int, slip_scale: float = 1.0, refined_share: float = 0.4
         chain = sample_chain(rng, rng.choice(LENGTHS))
         if split_of(chain) != "train":
             continue
-        said = _slipping(chain, rng, slip_scale)
+        said = slipping(chain, rng, slip_scale)
         asked = think_prompt(prompt(chain))
         if rng.random() < refined_share:
             wrong = [i for i, (link, text) in enumerate(zip(chain, said)) if text != link.expression]
@@ -75,16 +75,9 @@ def thought_texts(seed: int, slip_scale: float = 1.0, refined_share: float = 0.4
             link, doubted = chain[place], said[place]
             asked += refine_hint(thought(place + 1, link, doubted), _feedback(chain, said, rng))
             another = link.expression if doubted != link.expression else rng.choice(link.slips)
-            said = [*said[:place], another, *_slipping(chain[place + 1 :], rng, slip_scale)]
+            said = [*said[:place], another, *slipping(chain[place + 1 :], rng, slip_scale)]
         code = [rng.choice(link.slips) if rng.random() < CODE_SLIP_RATE else text for link, text in zip(chain, said)]
         yield asked, response(chain, said, code)
-
-
-def _slipping(chain: Chain, rng: random.Random, slip_scale: float) -> list[str]:
-    return [
-        rng.choice(link.slips) if rng.random() < slip_scale * link.operation.slip_rate else link.expression
-        for link in chain
-    ]
 
 
 def _feedback(chain: Chain, expressions: Sequence[str], rng: random.Random) -> str:

@@ -135,7 +135,7 @@ def test_prompts_that_do_not_fit_are_skipped_and_counted() -> None:
 
 def test_results_do_not_hold_the_servers_token() -> None:
     settings = config()
-    settings.generator.token = "secret-token"
+    settings.generator.token = settings.sandbox.remote.token = "secret-token"
     result = evaluate([problem("a")], ScriptedPolicy({"prompt of a": [(RIGHT, 1)] * 4}), BrokenJudge(), settings)
     assert "secret-token" not in json.dumps(result.as_json(settings))
     assert result.as_json(settings)["config"]["samples"] == 4

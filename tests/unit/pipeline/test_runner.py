@@ -175,7 +175,7 @@ def test_a_folder_of_somebody_else_is_left_alone(checkout: Checkout) -> None:
     theirs = checkout.run_folder / "a" / "thesis.txt"
     theirs.parent.mkdir(parents=True)
     theirs.write_text("years of work")
-    with pytest.raises(ConfigError, match="holds files that no quickstart wrote"):
+    with pytest.raises(ConfigError, match="holds files that no run wrote"):
         checkout.run(A)
     assert theirs.read_text() == "years of work"
 

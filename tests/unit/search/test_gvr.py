@@ -17,12 +17,13 @@ from typing import Any, Sequence
 
 import pytest
 
-from nemo_prm.config import SandboxConfig
+from nemo_prm.config import SandboxConfig, SearchConfig
+from nemo_prm.data.thoughts import check_inputs
 from nemo_prm.errors import ConfigError, DataError
 from nemo_prm.sandbox.verifier import default_verifier
 from nemo_prm.search.driver import Answer, Tools, run_searches
 from nemo_prm.search.moves import Assess, Draw, PublicProblem, Refinement, Search
-from nemo_prm.search.strategies import Options, strategy
+from nemo_prm.search.strategies import strategy
 from nemo_prm.types import Completion, Problem, SamplingParams, TestCase
 
 PROMPT = "Double it, then add one.\n"
@@ -80,8 +81,8 @@ def verifier() -> Any:
 
 
 def search(verifier: Any, policy: Policy, scores: Scores, **options: Any) -> Answer:
-    chosen = Options(**{"inputs": "code_prm", "width": 1, "budget": 8, **options})
-    tools = Tools(policy, verifier, scores, SamplingParams(), 1, chosen.inputs)
+    chosen = SearchConfig(**{"inputs": "code_prm", "width": 1, "budget": 8, **options})
+    tools = Tools(policy, verifier, scores, SamplingParams(), 1, check_inputs(chosen.inputs))
     [found] = run_searches([PROBLEM], strategy("gvr", chosen), tools, chosen.budget)
     return found
 
@@ -141,11 +142,11 @@ def test_a_refinement_keeps_the_thoughts_before_it(verifier: Any) -> None:
 
 def test_strategies_fit_what_the_prm_reads() -> None:
     with pytest.raises(ConfigError, match="gvr goes by scores of thoughts"):
-        strategy("gvr", Options())
+        strategy("gvr", SearchConfig())
     with pytest.raises(ConfigError, match="beam goes by scores of lines"):
-        strategy("beam", Options(inputs="plan"))
+        strategy("beam", SearchConfig(inputs="plan"))
     with pytest.raises(ConfigError, match="inputs must be one of lines, code_prm, no_feedback, plan, found 'x'"):
-        Options(inputs="x")  # type: ignore[arg-type]
+        strategy("gvr", SearchConfig(inputs="x"))
 
 
 def test_best_of_n_by_thoughts(verifier: Any) -> None:
@@ -155,7 +156,7 @@ def test_best_of_n_by_thoughts(verifier: Any) -> None:
             return [[Completion(text, 1, "stop") for text in texts[:n]] for _ in prompts]
 
     for by in ("prm", "public", "both"):
-        options = Options(budget=4, by=by, aggregate="last", inputs="code_prm")
+        options = SearchConfig(budget=4, by=by, aggregate="last", inputs="code_prm")
         tools = Tools(Alternating(), verifier, Scores(), SamplingParams(), 1, "code_prm")
         [found] = run_searches([PROBLEM], strategy("best_of_n", options), tools, 4)
         assert found.response == FIRST + GOOD + code(1), by

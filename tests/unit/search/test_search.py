@@ -28,7 +28,7 @@ from nemo_prm.search.driver import Answer, Tools, public_view, run_searches
 from nemo_prm.search.moves import Draw, PublicProblem, Run, Score, Search
 from nemo_prm.search.ranking import AGGREGATES, best, public_share
 from nemo_prm.search.run import SearchRun
-from nemo_prm.search.strategies import STRATEGIES, Options, strategy
+from nemo_prm.search.strategies import STRATEGIES, strategy
 from nemo_prm.types import Completion, Problem, SamplingParams, TestCase, Verdict
 
 SECRET = "hidden-5fb1"
@@ -91,7 +91,7 @@ def tools(verifier: Any) -> Tools:
 
 
 def answer(name: str, verifier: Any, **options: Any) -> Answer:
-    chosen = Options(**options)
+    chosen = SearchConfig(**options)
     [found] = run_searches([problem()], strategy(name, chosen), tools(verifier), chosen.budget)
     return found
 
@@ -120,7 +120,7 @@ def test_best_of_n(verifier: Any, options: dict[str, Any], expected: str) -> Non
 
 
 def test_beam_goes_on_where_the_best_prefixes_end(verifier: Any) -> None:
-    chosen = Options(budget=8, by="prm", width=1, lines=1)
+    chosen = SearchConfig(budget=8, by="prm", width=1, lines=1)
     used = tools(verifier)
     [found] = run_searches([problem()], strategy("beam", chosen), used, 8)
     assert [(prompts, n, first) for prompts, n, first in used.generator.calls] == [  # type: ignore[attr-defined]
@@ -144,7 +144,7 @@ def test_a_prefix_that_is_drawn_again_goes_on_in_its_stream(verifier: Any) -> No
 def test_searches_share_batches_and_ask_nothing_twice(verifier: Any) -> None:
     used = tools(verifier)
     names = ["a", "b", "c"]
-    found = run_searches([problem(name) for name in names], strategy("best_of_n", Options(budget=4)), used, 4)
+    found = run_searches([problem(name) for name in names], strategy("best_of_n", SearchConfig(budget=4)), used, 4)
     assert [each.problem_id for each in found] == names
     assert used.generator.calls == [([f"Task {name}\n" for name in names], 4, 0)]  # type: ignore[attr-defined]
 
@@ -160,7 +160,7 @@ def test_searches_share_batches_and_ask_nothing_twice(verifier: Any) -> None:
 
 def test_a_prompt_that_fills_the_context_is_answered_with_nothing(verifier: Any) -> None:
     problems = [problem("a"), problem("b", prompt="Long\n")]
-    found = run_searches(problems, strategy("best_of_n", Options(budget=2)), tools(verifier), 2)
+    found = run_searches(problems, strategy("best_of_n", SearchConfig(budget=2)), tools(verifier), 2)
     assert [bool(each.response) for each in found] == [True, False]
 
 
@@ -202,7 +202,9 @@ def test_no_search_sees_a_hidden_test(verifier: Any, name: str) -> None:
 
     def watched(known: PublicProblem) -> Search:
         seen.append(repr(known))
-        return strategy(name, Options(budget=4, by="both", inputs="code_prm" if name == "gvr" else "lines"))(known)
+        return strategy(name, SearchConfig(budget=4, by="both", inputs="code_prm" if name == "gvr" else "lines"))(
+            known
+        )
 
     run_searches([problem()], watched, used._replace(inputs="code_prm"), 4)
     assert seen and not any(SECRET in each for each in seen)
@@ -216,7 +218,7 @@ def test_no_search_sees_a_hidden_test(verifier: Any, name: str) -> None:
 def test_what_is_missing_is_said(verifier: Any) -> None:
     blind = tools(verifier)._replace(scorer=None)
     with pytest.raises(ConfigError, match="start serve_reward"):
-        run_searches([problem()], strategy("best_of_n", Options(budget=2)), blind, 2)
+        run_searches([problem()], strategy("best_of_n", SearchConfig(budget=2)), blind, 2)
 
     def wants_tests(known: PublicProblem) -> Search:
         yield Run(("print(1)\n",))
@@ -226,14 +228,14 @@ def test_what_is_missing_is_said(verifier: Any) -> None:
     with pytest.raises(ConfigError, match="problem 'p' has no public tests: set by=prm"):
         run_searches([bare], wants_tests, tools(verifier), 2)
     with pytest.raises(ConfigError, match="strategy must be one of single, best_of_n, beam, gvr, found 'x'"):
-        strategy("x", Options())
+        strategy("x", SearchConfig())
     for options, message in (
         ({"by": "luck"}, "by must be"),
         ({"aggregate": "sum"}, "aggregate"),
         ({"budget": 0}, "budget"),
     ):
         with pytest.raises(ConfigError, match=message):
-            Options(**options)  # type: ignore[arg-type]
+            strategy("best_of_n", SearchConfig(**options))  # type: ignore[arg-type]
 
 
 def test_ranking() -> None:
@@ -263,7 +265,7 @@ def test_the_prm_is_told_which_responses_were_cut_off(verifier: Any) -> None:
 
     told: list[tuple[str, bool]] = []
     used = Tools(CutOff(), verifier, Told(), SamplingParams(), 1)
-    run_searches([problem()], strategy("best_of_n", Options(budget=3, by="prm")), used, 3)
+    run_searches([problem()], strategy("best_of_n", SearchConfig(budget=3, by="prm")), used, 3)
     assert told == [(STREAM[0], False), (STREAM[1], True), (STREAM[2], True)]
 
 
