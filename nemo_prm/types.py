@@ -249,3 +249,10 @@ class LabelRow:
     derivations: tuple[Derivation, ...] = ()
     version: str = ""
     settings_sha256: str = ""
+
+    @property
+    def neutral(self) -> tuple[bool, ...]:
+        """Which steps are neutral: those with label 0, but for thoughts and code where labels are soft."""
+        soft = any(step.kind == "thought" or label not in (-1, 0, 1) for step, label in zip(self.steps, self.labels))
+        never = ("thought", "code") if soft else ()
+        return tuple(label == 0 and step.kind not in never for step, label in zip(self.steps, self.labels))

@@ -23,14 +23,15 @@ from nemo_prm.entry import script
 def main(config: ReportConfig) -> None:
     from nemo_prm.data.jsonl import read_json
     from nemo_prm.data.manifest import read_labels
-    from nemo_prm.evaluation.ppo_runs import read_run
+    from nemo_prm.evaluation.ppo_runs import distinct_names, read_run
     from nemo_prm.evaluation.report import render
     from nemo_prm.evaluation.report_items import read_scores, read_search
 
     summary = read_json(config.summary) if config.summary is not None else None
     rows = [row for path in config.labels for row in read_labels(path)]
-    runs = [read_run(Path(folder), config.samples) for folder in config.ppo]
-    searches = [read_search(Path(folder), config.limit) for folder in config.search]
+    runs = [read_run(Path(path), config.samples, name) for path, name in zip(config.ppo, distinct_names(config.ppo))]
+    names = distinct_names(config.search)
+    searches = [read_search(Path(path), config.limit, name) for path, name in zip(config.search, names)]
     prm = scores = None
     if config.prm is not None:
         prm, scores = read_json(Path(config.prm) / "results.json"), read_scores(Path(config.prm))

@@ -24,10 +24,10 @@ from __future__ import annotations
 
 import ast
 import base64
+import builtins
 import datetime
-import io
 import json
-import pickle
+import pickletools
 import re
 import zlib
 from dataclasses import dataclass, field
@@ -161,6 +161,15 @@ def mbpp_problem(row: Fields) -> Problem | str:
     entry_point = _called_function(code, tests)
     if not tests or entry_point is None:
         return "no function is tested"
+    try:
+        borrowed = _imports_of(code, _unbound("\n".join([setup, *hidden])) - {entry_point})
+    except SyntaxError:
+        return "tests that are no Python"
+    if borrowed is None:
+        return "tests that use more of the reference solution than its function"
+    if any(_is_passed_a_type(test, entry_point) for test in hidden):
+        return "tests that pass a type to the function"
+    setup = "\n".join([*borrowed, setup]).strip()
     listing = "\n".join(tests)
     return Problem(
         problem_id=f"mbpp/{row.integer('task_id')}",
@@ -182,6 +191,40 @@ def _called_function(code: str, tests: Sequence[str]) -> str | None:
         return None
     names = [node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     return next((name for name in names if name in defined), None)
+
+
+def _unbound(code: str) -> set[str]:
+    """Names that code reads, and nothing in it or in Python binds."""
+    bound = set(dir(builtins))
+    read: set[str] = set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            bound.add(node.name)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            bound |= _imported(node)
+    return read - bound
+
+
+def _imported(node: ast.Import | ast.ImportFrom) -> set[str]:
+    return {alias.asname or alias.name.split(".")[0] for alias in node.names}
+
+
+def _imports_of(reference: str, names: set[str]) -> list[str] | None:
+    """Import statements of the reference that bind these names; None where one is bound otherwise."""
+    imports = [node for node in ast.parse(reference).body if isinstance(node, (ast.Import, ast.ImportFrom))]
+    found = [ast.unparse(node) for node in imports if _imported(node) & names]
+    return found if names <= set().union(*map(_imported, imports)) else None
+
+
+def _is_passed_a_type(test: str, function: str) -> bool:
+    """Whether a test passes what is not plain data, such as `int`."""
+    calls = [node for node in ast.walk(ast.parse(test.strip())) if isinstance(node, ast.Call)]
+    arguments = [each for call in calls if getattr(call.func, "id", None) == function for each in call.args]
+    return any(isinstance(each, ast.Name) and isinstance(getattr(builtins, each.id, 0), type) for each in arguments)
 
 
 def apps_problem(row: Fields) -> Problem | str:
@@ -271,7 +314,7 @@ def _metadata(row: Fields) -> Mapping[str, Any]:
 
 UNREADABLE = (  # base64's errors are ValueErrors
     *(ValueError, LookupError, TypeError, AttributeError, RecursionError),
-    *(EOFError, zlib.error, pickle.UnpicklingError),
+    *(EOFError, zlib.error),
 )
 
 
@@ -293,11 +336,9 @@ def _livecodebench_test(case: Mapping[str, str], metadata: Mapping[str, Any]) ->
     return TestCase(kind="call", args=args, expected=json.loads(case["output"]))
 
 
-class _TextAlone(pickle.Unpickler):
-    """Reads strings; a pickle that asks for anything else, such as a function to call, is refused."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+# What a pickled string is made of. Nothing is unpickled: a pickle can call functions, hang and fill the memory.
+_TEXT = {"UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"}
+_AROUND_TEXT = {"PROTO", "FRAME", "PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE", "STOP"}
 
 
 def _unpickled(text: str) -> str:
@@ -305,10 +346,15 @@ def _unpickled(text: str) -> str:
     content = packed.decompress(base64.b64decode(text), MAX_PICKLED_BYTES)
     if packed.unconsumed_tail:
         raise ValueError("it is larger than 1 GiB")
-    value = _TextAlone(io.BytesIO(content)).load()
-    if not isinstance(value, str):
-        raise ValueError(f"it holds a {type(value).__name__}, not text")
-    return value
+    texts: list[str] = []
+    for opcode, argument, _ in pickletools.genops(content):
+        if opcode.name in _TEXT:
+            texts.append(str(argument))
+        elif opcode.name not in _AROUND_TEXT:
+            raise ValueError(f"it holds {opcode.name}, not text alone")
+    if len(texts) != 1:
+        raise ValueError(f"it holds {len(texts)} texts, not one")
+    return texts[0]
 
 
 _DECIMAL = re.compile(r"(?<![\w.])-?\d*\.\d+(?![\w.])")

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from typing import Any, Callable, Literal, Mapping, NamedTuple, Sequence
+from typing import Any, Callable, Iterable, Literal, Mapping, NamedTuple, Sequence
 
 from nemo_prm import __version__
 from nemo_prm.data.thoughts import with_thoughts
@@ -146,13 +146,17 @@ def summarize(rows: Sequence[LabelRow], classes: Mapping[str, PromptClass] | Non
     responses = Counter(row.response_class for row in rows)
     found = prompt_classes(rows)
     problems = Counter((classes or found)[name] for name in found)
-    labels = [label for row in rows for label in row.labels]
     return {
         "responses": {name: responses[name] for name in ("correct", "revised", "wrong")},
         "problems": {name: problems[name] for name in ("easy", "medium", "hard")},
-        "labels": {
-            "positive": sum(label > 0 for label in labels),
-            "neutral": sum(label == 0 for label in labels),
-            "negative": sum(label < 0 for label in labels),
-        },
+        "labels": count_labels(rows),
     }
+
+
+def count_labels(rows: Iterable[LabelRow]) -> dict[str, int]:
+    """Steps by label: positive (0 or above), neutral and negative."""
+    counts = dict.fromkeys(("positive", "neutral", "negative"), 0)
+    for row in rows:
+        for label, neutral in zip(row.labels, row.neutral):
+            counts["neutral" if neutral else "negative" if label < 0 else "positive"] += 1
+    return counts

@@ -64,6 +64,16 @@ def _left_open(prompt: str) -> re.Match[str] | None:
     return opening
 
 
+def close_fence(prompt: str) -> str:
+    """The prompt without a block that it leaves open: closed where something is in it, else left out."""
+    opening = _left_open(prompt)
+    if opening is None:
+        return prompt
+    if prompt[opening.end() :].strip():
+        return prompt.removesuffix("\n") + f"\n{opening['ticks']}\n"
+    return prompt[: opening.start()]
+
+
 def extract_code(response: str, prompt: str = "") -> str:
     """Return the code of a response, without any fence."""
     start, end = code_span(response, prompt)
@@ -90,6 +100,24 @@ def split_lines(response: str, language: Language = "python", prompt: str = "") 
         steps.append(Step(start, start + len(line), kind))
         start += len(line)
     return tuple(steps)
+
+
+def line_ends(text: str) -> list[int]:
+    """Where each line ends, its newline included; only a newline ends a line."""
+    ends = [index + 1 for index, character in enumerate(text) if character == "\n"]
+    return ends if text.endswith("\n") or not text else [*ends, len(text)]
+
+
+def scored_line_ends(response: str, num_scores: int, prompt: str = "") -> list[int] | None:
+    """Where the lines end that have so many scores: those of the code, or all, as the reward server's rules have it.
+
+    None where it is neither, as where two lines end in one token.
+    """
+    every = line_ends(response)
+    if len(every) == num_scores:
+        return every
+    code = [step.end for step in split_lines(response, prompt=prompt)]
+    return code if len(code) == num_scores else None
 
 
 def is_neutral(kind: StepKind, neutral: NeutralConfig) -> bool:

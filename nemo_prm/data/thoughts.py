@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import Literal, Sequence, get_args
 
 from nemo_prm.data.splitters import split_thoughts
-from nemo_prm.data.steps import extract_code
+from nemo_prm.data.steps import close_fence, extract_code
 from nemo_prm.errors import ConfigError
 from nemo_prm.types import LabelRow, Language, Problem, Step
 
@@ -53,7 +53,7 @@ def with_thoughts(problem: Problem) -> Problem:
 
 def think_prompt(prompt: str, language: Language = "python") -> str:
     """The prompt, asking for thoughts before the program."""
-    return prompt.removesuffix("\n") + "\n" + THINK.format(language=language)
+    return close_fence(prompt).removesuffix("\n") + "\n" + THINK.format(language=language)
 
 
 def refine_hint(thought: str, feedback: str) -> str:

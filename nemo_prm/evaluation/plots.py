@@ -41,13 +41,13 @@ def draw_curves(runs: Sequence[PPORun]) -> str:
         for axes, name in zip(all_axes, names):
             for run, colour in zip(runs, COLOURS * len(runs)):
                 curve = run.curves.get(name, {})
-                axes.plot(list(curve), list(curve.values()), color=colour, label=run.name, marker=".", markersize=3)
+                axes.plot(list(curve), list(curve.values()), color=colour, marker=".", markersize=3)
             axes.patch.set_alpha(0)
             axes.set_title(CURVES[name], fontsize=9)
         for axes in all_axes[len(names) :]:
             axes.set_visible(False)
-        handles, labels = all_axes[0].get_legend_handles_labels()
-        figure.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        shown = [run.name.replace("$", r"\$") for run in runs]  # no mathematics
+        figure.legend(all_axes[0].get_lines(), shown, loc="outside lower center", ncols=4, frameon=False)
         return _as_url(figure)
 
 

@@ -57,12 +57,23 @@ class PPORun:
     samples: Sequence[Mapping[str, Any]]
 
 
-def read_run(folder: Path, limit: int) -> PPORun:
+def distinct_names(folders: Sequence[str]) -> list[str]:
+    """What to call the outputs of runs: their last parts, as many as tell them apart."""
+    paths = [Path(folder).absolute().parts for folder in folders]
+    for count in range(1, max(map(len, paths), default=0) + 1):
+        names = ["/".join(parts[-count:]) for parts in paths]
+        if len(set(names)) == len(names):
+            return names
+    return list(folders)
+
+
+def read_run(folder: Path, limit: int, name: str = "") -> PPORun:
     """Read a run's folder, wherever a resumed run has put its files; a step that was run again counts once.
 
     Args:
         folder: `output` of `train_ppo`.
         limit: responses.
+        name: what to call it; by default as its folder.
 
     Raises:
         DataError: it holds no metrics, or a line that is none.
@@ -77,10 +88,10 @@ def read_run(folder: Path, limit: int) -> PPORun:
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)
-                for name in CURVES:
-                    value = row.get(PREFIX + name)
+                for curve in CURVES:
+                    value = row.get(PREFIX + curve)
                     if isinstance(value, (int, float)):
-                        curves.setdefault(name, {})[int(row["step"])] = float(value)
+                        curves.setdefault(curve, {})[int(row["step"])] = float(value)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 if number == len(lines):
                     break  # torn by a kill
@@ -89,4 +100,4 @@ def read_run(folder: Path, limit: int) -> PPORun:
     written = sorted(folder.rglob("rollouts/step_*.jsonl"))
     if written:
         samples = [sample for _, sample in islice(read_jsonl(written[-1]), limit)]
-    return PPORun(folder.name, curves, samples)
+    return PPORun(name or folder.name, curves, samples)

@@ -19,7 +19,7 @@ from typing import Any, Sequence
 
 from tqdm import tqdm
 
-from nemo_prm.data.steps import split_lines
+from nemo_prm.data.steps import line_ends, split_lines
 from nemo_prm.evaluation.step_metrics import (
     ScoredResponse,
     first_error_matrix,
@@ -54,9 +54,7 @@ def score_rows(rows: Sequence[LabelRow], scorer: StepScorer, code_only: bool) ->
 def step_scores(row: LabelRow, scores: Sequence[float], code_only: bool) -> list[float] | None:
     """The scores of a row's steps, of those of its lines; None where these are fewer than the lines."""
     ends = (
-        [step.end for step in split_lines(row.response, prompt=row.prompt)]
-        if code_only
-        else _ends_of_lines(row.response)
+        [step.end for step in split_lines(row.response, prompt=row.prompt)] if code_only else line_ends(row.response)
     )
     if len(ends) != len(scores):
         return None
@@ -64,12 +62,6 @@ def step_scores(row: LabelRow, scores: Sequence[float], code_only: bool) -> list
     if any(step.end not in by_end for step in row.steps):
         return None
     return [by_end[step.end] for step in row.steps]
-
-
-def _ends_of_lines(text: str) -> list[int]:
-    """Where each line ends, its newline included; only a newline ends a line."""
-    ends = [index + 1 for index, character in enumerate(text) if character == "\n"]
-    return ends if text.endswith("\n") or not text else [*ends, len(text)]
 
 
 def prm_report(rows: Sequence[LabelRow], scores: Sequence[list[float] | None]) -> dict[str, Any]:
@@ -80,7 +72,7 @@ def prm_report(rows: Sequence[LabelRow], scores: Sequence[list[float] | None]) -
         matrix; num_responses, and num_unscored of them.
     """
     known = [
-        ScoredResponse(tuple(each), row.labels, row.response_class, row.difficulty or "unknown")
+        ScoredResponse(tuple(each), row.labels, row.response_class, row.difficulty or "unknown", neutral=row.neutral)
         for row, each in zip(rows, scores)
         if each is not None
     ]
@@ -88,8 +80,8 @@ def prm_report(rows: Sequence[LabelRow], scores: Sequence[list[float] | None]) -
     del report["by_length"]
     lines = [line for response in known for line in response.lines()]
     one_kind = math.isnan(report["model"]["auc"])
-    points = [] if one_kind else roc_curve([score for score, _ in lines], [label > 0 for _, label in lines])
-    stride = max(1, len(points) // MAX_ROC_POINTS)
+    points = [] if one_kind else roc_curve([score for score, _ in lines], [label >= 0 for _, label in lines])
+    stride = -(-len(points) // (MAX_ROC_POINTS - 1)) or 1  # the last point is added
     return {
         **report,
         "roc": [*points[:-1:stride], *points[-1:]],

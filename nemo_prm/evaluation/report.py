@@ -26,6 +26,7 @@ from collections import Counter
 from importlib import resources
 from typing import Any, Mapping, NamedTuple, Sequence
 
+from nemo_prm.data.selection import count_labels
 from nemo_prm.errors import ConfigError, DataError
 from nemo_prm.evaluation.plots import draw_curves, draw_prm
 from nemo_prm.evaluation.ppo_runs import PPORun
@@ -161,14 +162,11 @@ def visible(text: str) -> str:
 def totals(rows: Sequence[LabelRow]) -> dict[str, int]:
     """Count responses by class and steps by the sign of their label."""
     classes = Counter(row.response_class for row in rows)
-    labels = [label for row in rows for label in row.labels]
     return {
         "responses": len(rows),
         **{name: classes[name] for name in CLASS_ORDER},
-        "steps": len(labels),
-        "positive": sum(label > 0 for label in labels),
-        "negative": sum(label < 0 for label in labels),
-        "neutral": sum(label == 0 for label in labels),
+        "steps": sum(len(row.labels) for row in rows),
+        **count_labels(rows),
     }
 
 

@@ -17,13 +17,12 @@ probes and candidates. A line is [text, label, score, reward, advantage], number
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
 from nemo_prm.data.jsonl import read_json, read_jsonl
-from nemo_prm.data.steps import split_lines
+from nemo_prm.data.steps import scored_line_ends
 from nemo_prm.data.thoughts import thoughts_of
 from nemo_prm.evaluation.ppo_runs import PPORun
 from nemo_prm.types import LabelRow, Verdict
@@ -41,15 +40,15 @@ class SearchRunFiles:
     inputs: str | None = None  # what the PRM read; unknown of answers without settings
 
 
-def read_search(folder: Path, limit: int) -> SearchRunFiles:
-    """Read `output` of a search.
+def read_search(folder: Path, limit: int, name: str) -> SearchRunFiles:
+    """Read `output` of a search, to be called `name`.
 
     Raises:
         DataError: it holds no answers, or no results because it has not ended.
     """
     answers = [value for _, value in read_jsonl(folder / "answers.jsonl")][:limit]
     settings = read_json(folder / "settings.json") if (folder / "settings.json").exists() else {}
-    return SearchRunFiles(folder.name, answers, read_json(folder / "results.json"), settings.get("inputs"))
+    return SearchRunFiles(name, answers, read_json(folder / "results.json"), settings.get("inputs"))
 
 
 def label_items(rows: Sequence[LabelRow], scores: Mapping[tuple[str, str], Sequence[float]]) -> Iterator[Item]:
@@ -150,13 +149,13 @@ def search_items(searches: Sequence[SearchRunFiles]) -> Iterator[Item]:
         for answer in search.answers:
             response, candidates = answer["response"], answer["candidates"]
             chosen = next((each for each in candidates if each["response"] == response), None)
-            group = verdicts.get(answer["problem_id"], "unknown")
+            group, prompt = verdicts.get(answer["problem_id"], "unknown"), answer.get("prompt", "")
             yield {
                 "source": f"search {search.name}",
                 "id": answer["problem_id"],
                 "group": group,
-                "prompt": "",
-                "lines": _scored_lines(chosen or {"response": response, "scores": None}, search.inputs),
+                "prompt": prompt,
+                "lines": _scored_lines(chosen or {"response": response, "scores": None}, search.inputs, prompt),
                 "notes": [
                     ["Verdict of the hidden tests", group],
                     ["Public tests", _public(chosen or {}) or "not run"],
@@ -168,7 +167,7 @@ def search_items(searches: Sequence[SearchRunFiles]) -> Iterator[Item]:
                         "refines": each.get("refines"),
                         "kept": each.get("kept"),
                         "public": _public(each),
-                        "lines": _scored_lines(each, search.inputs),
+                        "lines": _scored_lines(each, search.inputs, prompt),
                     }
                     for each in candidates
                 ],
@@ -179,21 +178,20 @@ def _public(candidate: Mapping[str, Any]) -> str:
     return candidate.get("feedback") or candidate.get("public_tests") or ""
 
 
-def _scored_lines(candidate: Mapping[str, Any], inputs: str | None) -> list[list[Any]]:
-    """Lines with the scores of the lines of code (or of all, whichever are as many), or of thoughts at their last."""
+def _scored_lines(candidate: Mapping[str, Any], inputs: str | None, prompt: str) -> list[list[Any]]:
+    """Lines with the scores of lines, or of thoughts at their last line."""
     response, scores = candidate["response"], candidate["scores"]
     lines = response.removesuffix("\n").split("\n")
     found: list[list[Any]] = [[text, None, None, None, None] for text in lines]
     if scores is None:
         return found
-    thoughts, code = thoughts_of(response, "python"), split_lines(response)
-    places = {"thoughts": [step.end for step in thoughts], "code": [step.end for step in code]}
-    places["all"] = list(itertools.accumulate(len(line) + 1 for line in lines))
-    for name in ("code", "all") if inputs == "lines" else ("thoughts", "all") if inputs is None else ("thoughts",):
-        if len(places[name]) == len(scores):
-            for end, score in zip(places[name], scores):
-                found[response.count("\n", 0, end - 1)][2] = score
-            break
+    thoughts = [step.end for step in thoughts_of(response, "python")]
+    if inputs is None:
+        inputs = "thoughts" if len(thoughts) == len(scores) else "lines"
+    ends = scored_line_ends(response, len(scores), prompt) if inputs == "lines" else thoughts
+    if ends is not None and len(ends) == len(scores):
+        for end, score in zip(ends, scores):
+            found[response.count("\n", 0, end - 1)][2] = score
     return found
 
 

@@ -11,14 +11,13 @@
 # limitations under the License.
 """How well a process reward model tells good lines from bad ones, and finds the first bad one.
 
-Lines with the neutral label 0 count nowhere. A line is good where its label is above 0; a score below `THRESHOLD`
-calls it bad.
+Neutral lines count nowhere. A line is bad where its label is below 0; a score below `THRESHOLD` calls it bad.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Callable, Iterable, Mapping, NamedTuple, Sequence
 
 from nemo_prm.types import ResponseClass
@@ -32,7 +31,7 @@ LENGTHS = (50, 100, 200)  # upper ends of the length buckets, in tokens of the r
 class ScoredResponse:
     """Scores and labels of the labelled lines of one response, in order; both in [-1, 1], labels may be soft.
 
-    `num_tokens` are the response's.
+    `num_tokens` are the response's. `neutral` says which lines are; by default those with label 0.
     """
 
     scores: tuple[float, ...]
@@ -40,14 +39,16 @@ class ScoredResponse:
     response_class: ResponseClass
     difficulty: str = "unknown"
     num_tokens: int = 0
+    neutral: tuple[bool, ...] | None = None
 
     def with_scores(self, scores: Iterable[float]) -> ScoredResponse:
         """The same response as another model scores it."""
-        return ScoredResponse(tuple(scores), self.labels, self.response_class, self.difficulty, self.num_tokens)
+        return replace(self, scores=tuple(scores))
 
     def lines(self) -> list[tuple[float, float]]:
         """Score and label of each line that is not neutral."""
-        return [(score, label) for score, label in zip(self.scores, self.labels) if label != 0]
+        neutral = [label == 0 for label in self.labels] if self.neutral is None else self.neutral
+        return [(score, label) for score, label, skip in zip(self.scores, self.labels, neutral) if not skip]
 
     def first_error(self) -> int | None:
         """Which of `lines` is the first bad one; None where all are good."""
@@ -179,7 +180,7 @@ def measure(responses: Sequence[ScoredResponse]) -> dict[str, float]:
     """
     lines = [line for response in responses for line in response.lines()]
     found = first_error(responses)
-    good = [label > 0 for _, label in lines]
+    good = [label >= 0 for _, label in lines]
     return {
         "responses": len(responses),
         "lines": len(lines),

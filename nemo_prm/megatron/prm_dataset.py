@@ -40,6 +40,7 @@ class PRMDataset(torch.utils.data.Dataset):
         self.items: list[tuple[list[int], list[float]]] = []
         self.rows: list[LabelRow] = []  # of the items
         self.response_lengths: list[int] = []  # in tokens, EOS included
+        self.neutral: list[set[int]] = []  # tokens at which only neutral steps end
         num_unspelled = 0
         for row in rows:
             prompt_tokens = tokenizer.text_to_ids(row.prompt)
@@ -59,6 +60,8 @@ class PRMDataset(torch.utils.data.Dataset):
             ends = step_end_tokens(spelled, row.steps, row.response)
             for position, label in merge_labels(ends, row.labels).items():
                 labels[len(prompt_tokens) + position] = label
+            places = [len(prompt_tokens) + end for end in ends]
+            self.neutral.append(set(places) - {end for end, skip in zip(places, row.neutral) if not skip})
             self.items.append((tokens, labels))
             self.rows.append(row)
             self.response_lengths.append(len(tokens) - len(prompt_tokens))

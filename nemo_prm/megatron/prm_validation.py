@@ -72,6 +72,7 @@ def score_dataset(model: MegatronGPTPRM, dataset: PRMDataset, limit: int | None 
                 label_row.response_class,
                 label_row.difficulty or "unknown",
                 dataset.response_lengths[i],
+                tuple(end in dataset.neutral[i] for end in ends),
             )
     gathered: list[dict[int, ScoredResponse]] = [{} for _ in range(ranks)]
     torch.distributed.all_gather_object(gathered, scored, group=parallel_state.get_data_parallel_group())

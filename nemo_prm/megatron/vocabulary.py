@@ -87,11 +87,13 @@ def _sentencepiece_bytes(model: Any, index: int, space: str) -> bytes:
 
 
 def _hugging_face_bytes(model: Any) -> list[bytes]:
-    special, added = set(model.all_special_ids), set(model.get_added_vocab().values())
+    control = {index for index, token in model.added_tokens_decoder.items() if token.special}
+    special, added = control | set(model.all_special_ids), set(model.get_added_vocab().values())
     tokens = model.convert_ids_to_tokens(range(len(model)))
     byte_of = _byte_level_alphabet()
-    # byte-level BPE writes a newline as "Ċ" (U+010A) and a space as "Ġ"; others follow SentencePiece's conventions
-    byte_level = any(token and "\u0120" in token for token in tokens)
+    # byte-level BPE writes a newline as "Ċ" (U+010A) and a space as "Ġ"; others follow SentencePiece's conventions,
+    # and may know "Ġ" as a letter (Llama 2)
+    byte_level = "<0x0A>" not in tokens and any(token and "\u0120" in token for token in tokens)
 
     def text(index: int, token: str | None) -> bytes:
         if index in special or token is None:

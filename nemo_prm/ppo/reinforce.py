@@ -13,8 +13,9 @@
 
 There is no critic and no PRM. What is overridden of the host, and why:
     infer: `nemo_prm.ppo.actor`.
-    generate_reinforce_data: a response whose verdict is unknown leaves loss and baselines; the host's loss subtracts
-        rewards [B] from log-probabilities [B, S-1], which is right for one response a micro batch alone.
+    generate_reinforce_data: a response whose verdict is unknown, or that was cut off, leaves loss and baselines; the
+        host's loss subtracts rewards [B] from log-probabilities [B, S-1], which is right for one response a micro
+        batch alone; each data-parallel rank would train on all rows, in as many times more steps.
     compute_rollout_metrics: unknown rewards are left out, and the monitors' numbers are logged beside the host's.
     save, load_state_dict: `nemo_prm.ppo.resume`.
 """
@@ -25,6 +26,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import torch
+from megatron.core import parallel_state
 from nemo_aligner.algorithms.reinforce import ReinforceTrainer
 from nemo_aligner.models.nlp.gpt.megatron_gpt_reinforce_actor import MegatronGPTReinforceActorModel
 from nemo_aligner.utils.distributed import broadcast_2d_tensor_within_mp, run_if_model_parallel_src
@@ -97,16 +99,26 @@ class OutcomeReinforceTrainer(ResumesExactly, ReinforceTrainer):
         return metrics | {name: value for name, value in found.items() if name not in PRM_METRICS}
 
     def generate_reinforce_data(self, rollout_batch: Any) -> tuple[dict[str, torch.Tensor], dict[str, float]]:
-        """The host's, with rewards and baselines [B, 1], and an empty mask where the reward is unknown."""
-        unknown_B = rollout_batch["rewards"].isnan()
-        data, metrics = super().generate_reinforce_data(
-            {
-                **rollout_batch,
-                "rewards": rollout_batch["rewards"].nan_to_num(),
-                "is_end": rollout_batch["is_end"] & ~unknown_B,  # what counts for the baselines
-            }
-        )
-        data["mask"][unknown_B] = 0
+        """The host's, of this rank's rows, with rewards and baselines [B, 1].
+
+        The mask is empty where the reward is unknown or the response was cut off. Every rank has all rows, which the
+        baselines need.
+        """
+        known_B = rollout_batch["is_end"] & ~rollout_batch["rewards"].isnan()
+        with_kl, self.compute_init_policy_kl = self.compute_init_policy_kl, True  # the host's code fails without it
+        try:
+            data, metrics = super().generate_reinforce_data(
+                {
+                    "init_logprobs": rollout_batch["logprobs"],
+                    **rollout_batch,
+                    "rewards": rollout_batch["rewards"].nan_to_num(),
+                    "is_end": known_B,  # what counts for the baselines
+                }
+            )
+        finally:
+            self.compute_init_policy_kl = with_kl
+        data["mask"][~known_B] = 0
         for name in ("rewards_with_kl", "baseline"):
             data[name] = data[name].unsqueeze(1)
-        return data, metrics
+        rank, size = parallel_state.get_data_parallel_rank(), parallel_state.get_data_parallel_world_size()
+        return {name: tensor[rank::size] for name, tensor in data.items()}, metrics

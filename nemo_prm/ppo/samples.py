@@ -45,11 +45,12 @@ def write_samples(
         client: a `nemo_prm.ppo.client.DenseRewardClient`.
         limit: responses.
     """
-    known = {(rollout.problem_id, rollout.text): rollout for rollout in rollouts}
+    known = {(rollout.problem_id, rollout.text, rollout.num_tokens): rollout for rollout in rollouts}
     samples: list[dict[str, Any]] = []
     for row, found in enumerate(rollout_rows(rows)):
         problem = client.problems[found.problem_index]
-        rollout = known.get((problem.problem_id, client.judge.response(found.response)))
+        text = client.judge.response(found.response)
+        rollout = known.get((problem.problem_id, text, len(found.response)))
         if rollout is None or len(samples) == limit:
             continue
         pieces = [client.judge.pieces[token] for token in found.response]

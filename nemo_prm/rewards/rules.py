@@ -75,7 +75,13 @@ def read_rules(path: str | Path) -> list[Rule]:
         raise ConfigError(f"rules: {path} is no YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(content, list):
         raise ConfigError(f"rules: {path} must hold a list of rules, found {type(content).__name__}.")
-    return [_rule(item, f"rules: {path}, rule {number}") for number, item in enumerate(content, start=1)]
+    rules: list[Rule] = []
+    for number, item in enumerate(content, start=1):
+        rule = _rule(item, f"rules: {path}, rule {number}")
+        if str(rule) in map(str, rules):
+            raise ConfigError(f"rules: {path}, rule {number} says again what a rule before it says ({rule}).")
+        rules.append(rule)
+    return rules
 
 
 def _rule(item: Any, where: str) -> Rule:
@@ -83,10 +89,12 @@ def _rule(item: Any, where: str) -> Rule:
         raise ConfigError(f"{where} must be a mapping with the key metric, found {item!r}.")
     if strange := sorted(map(str, set(item) - set(Rule.__dataclass_fields__))):
         raise ConfigError(f"{where} has the unknown key {strange[0]!r}.")
-    numbers = [key for key in ("above", "below", "factor") if item.get(key) is not None]
-    for key in numbers:
+    for key in [key for key in ("above", "below", "factor") if key in item]:
+        if item[key] is None and key != "factor":
+            continue
         if isinstance(item[key], bool) or not isinstance(item[key], (int, float)) or not math.isfinite(item[key]):
-            raise ConfigError(f"{where}: {key} must be a number, found {item[key]!r}.")
+            hint = " (YAML reads 1e9 as text: write 1.0e+9)" if isinstance(item[key], str) else ""
+            raise ConfigError(f"{where}: {key} must be a number, found {item[key]!r}{hint}.")
     rule = Rule(**item)
     if (rule.above is None) == (rule.below is None):
         raise ConfigError(f"{where} needs one of above and below.")

@@ -63,6 +63,7 @@ class Answer:
     response: str = ""
     generator: str = ""
     problem_sha256: str = ""
+    prompt: str = ""
     completions: int = 0
     tokens: int = 0
     candidates: list[Candidate] = field(default_factory=list)
@@ -96,7 +97,7 @@ class _Running:
 
     def __init__(self, problem: Problem, search: Search) -> None:
         self.problem, self.search = problem, search
-        self.answer = Answer(problem.problem_id)
+        self.answer = Answer(problem.problem_id, prompt=problem.prompt)
         self.drawn: dict[str, int] = defaultdict(int)  # completions by what was continued
         self.known: dict[tuple[str, str], Any] = {}  # results of Score and Run by response
         self.cut_off: set[str] = set()  # responses that the policy did not end
@@ -165,9 +166,9 @@ def _draw(wanting: Sequence[_Running], tools: Tools, budget: int) -> None:
     for each in wanting:
         move = each.move
         assert isinstance(move, Draw)
-        each.answer.completions += move.n * len(move.prefixes)
-        if each.answer.completions > budget:
-            raise DataError(f"a search drew {each.answer.completions} completions, and its budget is {budget}")
+        wanted = each.answer.completions + move.n * len(move.prefixes)
+        if wanted > budget:
+            raise DataError(f"a search drew {wanted} completions, and its budget is {budget}")
         hint = _hint(each, move)
         for prefix in move.prefixes:
             prompt = f"{each.problem.prompt}{hint}{prefix}"
@@ -180,6 +181,7 @@ def _draw(wanting: Sequence[_Running], tools: Tools, budget: int) -> None:
         for index, (each, _, prefix) in enumerate(rows):
             completions = drawn.get(index, [])
             responses = [prefix + completion.text for completion in completions]
+            each.answer.completions += len(completions)
             each.answer.tokens += sum(completion.num_tokens for completion in completions)
             each.cut_off |= {r for r, c in zip(responses, completions) if c.finish_reason == "length"}
             origin = _origin(each)

@@ -16,6 +16,7 @@ from __future__ import annotations
 from typing import Callable, Mapping
 
 from nemo_prm.config import SearchConfig
+from nemo_prm.data.steps import scored_line_ends
 from nemo_prm.data.thoughts import check_inputs
 from nemo_prm.errors import ConfigError
 from nemo_prm.search.moves import Assess, Assessment, Draw, PublicProblem, Refinement, Score, Search, Strategy
@@ -53,8 +54,8 @@ def best_of_n(problem: PublicProblem, options: SearchConfig) -> Search:
 def beam(problem: PublicProblem, options: SearchConfig) -> Search:
     """Whole responses are drawn in rounds; the next round starts where the best prefixes of this one end.
 
-    A prefix is worth the PRM's score of its last line. Every response of every round is a candidate for the answer, so
-    that nothing that was paid for is lost.
+    A prefix grows by `lines` lines, or on to the next one that has a score, and is worth this score. Every response of
+    every round is a candidate for the answer, so that nothing that was paid for is lost.
     """
     candidates: list[str] = []
     prefixes, left = [""], options.budget
@@ -62,32 +63,23 @@ def beam(problem: PublicProblem, options: SearchConfig) -> Search:
     while prefixes and left:
         prefixes = prefixes[:left]
         n = min(max(per_round // len(prefixes), 1), left // len(prefixes))
-        left -= n * len(prefixes)
         drawn = yield Draw(tuple(prefixes), n)
         responses = [response for row in drawn for response in row]
+        left -= len(responses)
         starts = [prefix for prefix, row in zip(prefixes, drawn) for _ in row]
         candidates += responses
         scores = yield Score(tuple(responses))
         worth: dict[str, float] = {}
         for start, response, row in zip(starts, responses, scores):
-            grown = _grow(response, start, options.lines)
-            line = grown.count("\n") - 1
-            if grown != start and line < len(row):
-                worth[grown] = max(row[line], worth.get(grown, row[line]))
+            ends = scored_line_ends(response, len(row), problem.prompt) or ()
+            for end, score in zip(ends, row):
+                if end < len(response) and response.count("\n", len(start), end) >= options.lines:
+                    grown = response[:end]
+                    worth[grown] = max(score, worth.get(grown, score))
+                    break
         prefixes = sorted(worth, key=lambda prefix: -worth[prefix])[: options.width]
     keys: list[Key] = yield from rank(candidates, options.by, options.aggregate)
     return best(candidates, keys)
-
-
-def _grow(response: str, prefix: str, lines: int) -> str:
-    """The prefix, longer by so many lines of the response; unchanged where that is all of the response."""
-    end = len(prefix)
-    for _ in range(lines):
-        newline = response.find("\n", end)
-        if newline < 0 or newline + 1 >= len(response):
-            return prefix
-        end = newline + 1
-    return response[:end]
 
 
 def gvr(problem: PublicProblem, options: SearchConfig) -> Search:
@@ -103,10 +95,10 @@ def gvr(problem: PublicProblem, options: SearchConfig) -> Search:
     left = options.budget
     while left:
         current, [drawn] = None, (yield Draw(("",), min(options.width, left)))
-        left -= min(options.width, left)
+        if not drawn:
+            break  # the prompt fills the policy's context
         for number in range(options.rounds + 1):
-            if not drawn:
-                break  # it does not fit into the policy's context
+            left -= len(drawn)
             responses = tuple(dict.fromkeys([*([current] if current else []), *drawn]))
             assessments: dict[str, Assessment] = dict(zip(responses, (yield Assess(responses))))
             keys |= {each: thought_key(found, options.by, options.aggregate) for each, found in assessments.items()}
@@ -118,11 +110,9 @@ def gvr(problem: PublicProblem, options: SearchConfig) -> Search:
             if doubted is None or number == options.rounds or not left:
                 break
             prefix = current[: found.ends[doubted - 1]] if doubted else ""
-            n = min(options.width, left)
-            left -= n
-            [drawn] = yield Draw((prefix,), n, Refinement(current, doubted))
-        if current is None:
-            break
+            [drawn] = yield Draw((prefix,), min(options.width, left), Refinement(current, doubted))
+            if not drawn:
+                break  # with the hint it fills the policy's context
     return best(list(keys), list(keys.values()))
 
 

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from nemo_prm.data.feedback import feedback
 from nemo_prm.data.problems import problem_to_json
-from nemo_prm.data.rows import verdict_from_json, verdict_to_json
+from nemo_prm.data.rows import verdict_to_json
 from nemo_prm.data.steps import make_program
 from nemo_prm.errors import RequestError
 from nemo_prm.serving.wire import Arrays, decode_text, encode_text
@@ -131,7 +131,9 @@ def encode_verdicts(
 
 def decode_verdicts(outputs: Arrays) -> list[Verdict]:
     """The verdicts as the server's verifier gave them."""
-    return [verdict_from_json(json.loads(text), "verifier") for (text,) in decode_text(outputs["details"])]
+    rows = [json.loads(text) for (text,) in decode_text(outputs["details"])]
+    unmeasured = {"peak_mib": math.nan}  # null in JSON
+    return [Verdict(**(row | (unmeasured if row["peak_mib"] is None else {}))) for row in rows]
 
 
 def _details(job: Job, verdict: Verdict) -> str:

@@ -82,7 +82,7 @@ def within_line_numbers(responses: list[ScoredResponse]) -> float:
     for response in responses:
         for number, line in enumerate(zip(response.scores, response.labels)):
             lines[number] += [line] if line[1] else []
-    areas = [area_under_roc([s for s, _ in lines[n]], [label > 0 for _, label in lines[n]]) for n in range(LINES)]
+    areas = [area_under_roc([s for s, _ in lines[n]], [label >= 0 for _, label in lines[n]]) for n in range(LINES)]
     known = [area for area in areas if not math.isnan(area)]
     return sum(known) / len(known) if known else math.nan
 

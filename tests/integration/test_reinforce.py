@@ -47,3 +47,27 @@ def test_rloo_trains_without_a_server(hand_rollout_models: Path, tmp_path: Path)
         assert math.isfinite(found[step, "train_optim/loss"]) and math.isfinite(found[step, "train_optim/grad_norm"])
     assert "line_rewards" not in {name.rpartition("/")[2] for _, name in found}
     assert (tmp_path / "actor/policy.nemo").exists()
+
+
+def test_two_data_parallel_ranks_share_a_batch(hand_rollout_models: Path, tmp_path: Path) -> None:
+    arguments = command(
+        hand_rollout_models,
+        tmp_path,
+        9,
+        "algorithm=reinforce",
+        "dense_reward=false",
+        "rollouts_per_prompt=4",
+        "trainer.ppo.max_steps=2",
+        "trainer.ppo.initial_policy_kl_penalty=0",
+        "model.ppo.rollout_micro_batch_size=4",
+        "model.ppo.forward_micro_batch_size=4",
+        "model.micro_batch_size=4",
+        "model.global_batch_size=8",
+        ranks=2,
+    )
+    run(arguments, tmp_path / "actor.log", ranks=2)
+    found = logged(tmp_path / "actor")
+    assert [found[step, "train_optim/optim_step"] for step in (0, 1)] == [0, 1]  # one step a batch, as on one rank
+    assert [found[step, "train_rollouts/rollout_size"] for step in (0, 1)] == [8, 8]
+    assert found[1, "train_rollouts/init_policy_kl"] == 0
+    assert math.isfinite(found[1, "train_optim/grad_norm"])

@@ -225,10 +225,60 @@ def test_a_pickle_that_would_run_something_is_refused(tmp_path: Path, monkeypatc
     monkeypatch.chdir(tmp_path)
     bomb = base64.b64encode(zlib.compress(pickle.dumps(Bomb()))).decode()
     with pytest.raises(
-        DataError, match=r"file.jsonl:1: `private_test_cases` cannot be read \(it asks for \w+.system\)"
+        DataError, match=r"file.jsonl:1: `private_test_cases` cannot be read \(it holds \w*GLOBAL, not text alone\)"
     ):
         load("livecodebench", tmp_path, livecodebench(private_test_cases=bomb))
     assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"\x80\x04})" + b"2\x86" * 60 + b"Ns.", "it holds EMPTY_DICT"),  # hashing it would take for ever
+        (b"\x80\x04\x8c\x02[]r\xff\xff\xff\x7fK\x01.", "it holds BININT1"),  # a memo of 32 GiB
+        (b"\x80\x04\x8e" + (1 << 50).to_bytes(8, "little") + b".", "cannot be read"),
+        (b"\x80\x04\x8e" + b"\xff" * 8 + b".", "cannot be read"),
+        (pickle.dumps(["[]", "[]"]), "it holds EMPTY_LIST"),
+        (b"\x80\x04.", "it holds 0 texts"),
+    ],
+)
+def test_pickles_that_would_hang_or_fill_the_memory_are_refused(tmp_path: Path, content: bytes, message: str) -> None:
+    row = livecodebench(private_test_cases=base64.b64encode(zlib.compress(content)).decode())
+    with pytest.raises(DataError, match=message):
+        load("livecodebench", tmp_path, row)
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_text_of_every_pickle_protocol_is_read(tmp_path: Path, protocol: int) -> None:
+    cases = [{"input": "5 é\n", "output": "11\n" * 30_000, "testtype": "stdin"}]
+    content = pickle.dumps(json.dumps(cases, ensure_ascii=False), protocol)
+    row = livecodebench(private_test_cases=base64.b64encode(zlib.compress(content)).decode())
+    [problem] = load("livecodebench", tmp_path, row)
+    assert problem.tests[-1].stdin == "5 é\n" and problem.tests[-1].stdout == cases[0]["output"]
+
+
+def test_mbpp_tests_get_the_imports_of_the_reference(tmp_path: Path) -> None:
+    row = MBPP | {
+        "code": "import sys\ndef twice(x):\n    return 2 * x\n",
+        "test_list": ["assert twice(1) == 2 and sys.maxsize"],
+    }
+    [problem] = load("mbpp", tmp_path, row)
+    assert [test.code for test in problem.public_tests] == ["import sys\nassert twice(1) == 2 and sys.maxsize"]
+
+
+@pytest.mark.parametrize(
+    ("test", "reason"),
+    [
+        ("assert twice(Pair(1)) == 2", "tests that use more of the reference solution than its function"),
+        ("assert twice((1, 2), int) == 2", "tests that pass a type to the function"),
+        ("assert [twice(x) for x in (1,)] == list(map(lambda v: v, [2]))", None),
+    ],
+)
+def test_mbpp_tests_that_cannot_be_run_are_left_out(tmp_path: Path, test: str, reason: str | None) -> None:
+    code = "class Pair:\n    pass\ndef twice(x):\n    return 2 * x\n"
+    path = write(tmp_path / "file.jsonl", MBPP | {"code": code, "test_list": [test]})
+    found = load_benchmark("mbpp", [path])
+    assert dict(found.left_out) == ({reason: 1} if reason else {})
 
 
 def test_numbers_with_a_point_may_differ_in_their_last_digits(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ import pytest
 
 from nemo_prm.data.selection import refuse_problems
 from nemo_prm.data.splitters import split_thoughts
+from nemo_prm.data.steps import make_program
 from nemo_prm.data.thoughts import (
     check_inputs,
     prm_rows,
@@ -63,6 +64,20 @@ def test_the_prompt_asks_for_thoughts() -> None:
     asked = with_thoughts(Problem("p", "Sum.", (), language="cpp")).prompt
     assert asked == 'Sum.\nWrite numbered thoughts ("Thought 1: ..."), then the program in a ```cpp block.\n'
     assert with_thoughts(Problem("p", "Sum.\n", (), language="cpp")).prompt == asked
+
+
+@pytest.mark.parametrize(
+    ("prompt", "kept"),
+    [
+        ("Sum.\n```python\n", "Sum.\n"),
+        ("Sum.\n```python\ndef f():\n", "Sum.\n```python\ndef f():\n```\n"),
+        ("Sum.\n```\nx\n```\n", "Sum.\n```\nx\n```\n"),
+    ],
+)
+def test_a_block_that_the_prompt_leaves_open_is_closed_before_it_asks_for_thoughts(prompt: str, kept: str) -> None:
+    problem = with_thoughts(Problem("p", prompt, ()))
+    assert problem.prompt == with_thoughts(Problem("p", kept, ())).prompt
+    assert make_program(problem, "Thought 1: echo\n```\nprint(input())\n```\n") == "print(input())\n"
 
 
 def test_a_problem_kept_for_evaluation_is_known_by_the_prompt_that_asks_for_thoughts() -> None:

@@ -17,6 +17,7 @@ import random
 
 import pytest
 
+from nemo_prm.data.selection import count_labels
 from nemo_prm.evaluation.step_metrics import (
     ScoredResponse,
     area_under_roc,
@@ -27,6 +28,7 @@ from nemo_prm.evaluation.step_metrics import (
     measure,
     validation_report,
 )
+from nemo_prm.types import Cost, LabelRow, Step
 
 
 def response(scores, labels, response_class="revised", **others) -> ScoredResponse:
@@ -65,6 +67,35 @@ def test_neutral_lines_count_nowhere() -> None:
     assert measure([with_comments]) == pytest.approx(measure([without]), nan_ok=True)
     assert first_error([with_comments]).erroneous == 1
     assert math.isnan(first_error([response([-1.0], [0], "correct")]).correct)
+
+
+def test_a_thought_whose_derivations_pass_half_of_the_tests_is_no_neutral_one() -> None:
+    thoughts = response([-0.9, 0.9, 1.0], [0, 0, 1], neutral=(False,) * 3)
+    found = measure([thoughts])
+    assert (found["lines"], found["mse"]) == (3, pytest.approx((0.81 + 0.81) / 3))
+    assert first_error([thoughts]).correct == 0  # all are good, and one is flagged
+    assert thoughts.with_scores([1, 1, 1]).lines() == [(1, 0), (1, 0), (1, 1)]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "labels", "neutral"),
+    [
+        (("thought", "thought", "code"), (0, 0, 1), (False, False, False)),
+        (("thought", "thought", "code"), (-1, 1, 0), (False, False, False)),
+        (("comment", "code", "code"), (0, 0, 0.5), (True, False, False)),  # soft labels of lines
+        (("comment", "code", "blank"), (0, 1, 0), (True, False, True)),
+    ],
+)
+def test_which_labels_of_a_row_are_neutral(kinds, labels, neutral) -> None:
+    steps = tuple(Step(i, i + 1, kind) for i, kind in enumerate(kinds))
+    row = LabelRow("p", "r", "c", "", "abc", steps, labels, "revised", (), Cost(), 1, "", "")
+    assert row.neutral == neutral
+    counts = count_labels([row])
+    assert counts == {
+        "positive": sum(label >= 0 for label in labels) - sum(neutral),
+        "neutral": sum(neutral),
+        "negative": sum(label < 0 for label in labels),
+    }
 
 
 def test_calibration_error_by_hand() -> None:

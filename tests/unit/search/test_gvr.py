@@ -19,7 +19,7 @@ import pytest
 
 from nemo_prm.config import SandboxConfig, SearchConfig
 from nemo_prm.data.thoughts import check_inputs
-from nemo_prm.errors import ConfigError, DataError
+from nemo_prm.errors import ConfigError, DataError, PromptTooLongError
 from nemo_prm.sandbox.verifier import default_verifier
 from nemo_prm.search.driver import Answer, Tools, run_searches
 from nemo_prm.search.moves import Assess, Draw, PublicProblem, Refinement, Search
@@ -121,6 +121,18 @@ def test_it_begins_anew_after_so_many_rounds_and_keeps_to_its_budget(verifier: A
     assert drawn == ["new", "refined", "refined", "new", "refined", "refined", "new"]
     assert found.completions == 7
     assert found.response == FIRST + BAD + code(2)  # all are alike: the first
+
+
+def test_a_refinement_that_does_not_fit_the_context_costs_nothing(verifier: Any) -> None:
+    class Short(Policy):
+        def generate(self, prompts: Sequence[str], *rest: Any, **others: Any) -> list[list[Completion]]:
+            if "An earlier attempt" in prompts[0]:
+                raise PromptTooLongError("too long", [0])
+            return super().generate(prompts, *rest, **others)
+
+    policy = Short()
+    found = search(verifier, policy, Scores(), width=2, budget=7)
+    assert policy.prompts == [PROMPT] * 7 and found.completions == len(found.candidates) == 7
 
 
 def test_where_no_thought_is_doubted_it_begins_anew(verifier: Any) -> None:

@@ -22,6 +22,7 @@ from typing import Any, Sequence
 import pytest
 
 from nemo_prm.config import GeneratorConfig, SandboxConfig, SearchConfig
+from nemo_prm.data.steps import split_lines
 from nemo_prm.errors import ConfigError, DataError, PromptTooLongError
 from nemo_prm.sandbox.verifier import default_verifier
 from nemo_prm.search.driver import Answer, Tools, public_view, run_searches
@@ -117,6 +118,49 @@ def test_best_of_n(verifier: Any, options: dict[str, Any], expected: str) -> Non
     found = answer("best_of_n", verifier, **{"budget": 4, **options})
     assert found.response == expected
     assert found.completions == len(found.candidates) == options.get("budget", 4)
+
+
+class CodeScores:
+    """As a reward server with `rules.code_only`: 0.9 for lines that say good, -0.9 for bad ones, in code alone."""
+
+    def score_steps(self, prompts: Sequence[str], responses: Sequence[str]) -> list[list[float]]:
+        lines = [[r[step.start : step.end] for step in split_lines(r)] for r in responses]
+        return [[0.9 if "good" in line else -0.9 for line in row] for row in lines]
+
+
+class Fenced:
+    """Two responses with the code in a fence, behind prose."""
+
+    name = "fenced"
+
+    def __init__(self) -> None:
+        self.prompts: list[str] = []
+
+    def generate(
+        self, prompts: Sequence[str], n: int, params: SamplingParams, seed: int, first: int = 0
+    ) -> list[list[Completion]]:
+        self.prompts += prompts
+        texts = [f"Here:\n```python\n{body}x\ny\n```\n" for body in ("bad\ngood\n", "good\nbad\n")]
+        return [
+            [Completion(texts[(first + i) % 2].removeprefix(prompt.split("\n", 1)[1]), 1, "stop") for i in range(n)]
+            for prompt in prompts
+        ]
+
+
+@pytest.mark.parametrize("lines", [1, 3])
+def test_beam_reads_the_scores_of_a_server_that_scores_code_alone(verifier: Any, lines: int) -> None:
+    policy = Fenced()
+    used = Tools(policy, verifier, CodeScores(), SamplingParams(), 1)
+    chosen = SearchConfig(budget=8, by="prm", width=1, lines=lines)
+    run_searches([problem()], strategy("beam", chosen), used, 8)
+    assert policy.prompts[1] == "Task p\nHere:\n```python\ngood\n"
+
+
+@pytest.mark.parametrize("name", ["single", "best_of_n", "beam"])
+def test_what_does_not_fit_the_context_costs_nothing(verifier: Any, name: str) -> None:
+    chosen = SearchConfig(budget=8, by="prm")
+    [found] = run_searches([problem(prompt="Long\n")], strategy(name, chosen), tools(verifier), 8)
+    assert (found.response, found.completions, found.tokens, found.candidates) == ("", 0, 0, [])
 
 
 def test_beam_goes_on_where_the_best_prefixes_end(verifier: Any) -> None:
