@@ -22,12 +22,19 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any, Callable, NoReturn
 
 from nemo_prm.errors import NemoPrmError
+
+# What the light installation lacks: packages by import name and, where metadata is asked for, as they are distributed.
+HEAVY = {
+    *("torch", "nemo", "nemo_aligner", "megatron", "pytriton", "tritonclient", "lightning", "transformers"),
+    *("nemo-toolkit", "nemo-aligner", "megatron-core", "nvidia-pytriton"),
+}
 
 
 def fail(message: str) -> NoReturn:
@@ -56,7 +63,7 @@ def script(schema: type | None = None) -> Callable[[Callable[[Any], None]], Call
             os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # let errors reach us instead of Hydra's printer
             import hydra
             from hydra.core.config_store import ConfigStore
-            from hydra.errors import HydraException
+            from hydra.errors import HydraException, OverrideParseException
             from omegaconf import OmegaConf
             from omegaconf.errors import OmegaConfBaseException
 
@@ -84,11 +91,24 @@ def script(schema: type | None = None) -> Callable[[Callable[[Any], None]], Call
                     if error.filename is None and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
                         raise
                     fail(f"{error.filename or 'a file'}: {error.strerror}")
+                except ModuleNotFoundError as error:  # PackageNotFoundError is one
+                    package = (error.name or "").split(".")[0]
+                    if package not in HEAVY:
+                        raise
+                    fail(
+                        f"{stem}.py needs {package}, which is not installed: run it in NVIDIA's NeMo container, or "
+                        "pip install -c constraints.txt '.[nemo]'"
+                    )
 
             try:
                 compose_and_run()
+            except OverrideParseException as error:
+                fail(f"{error.override}: {_one_line(error)}; where a value holds = , ( or quotes: 'key=\"value\"'")
             except HydraException as error:
                 fail(_one_line(error))
+            except KeyboardInterrupt:
+                print("\ninterrupted", file=sys.stderr)
+                sys.exit(128 + signal.SIGINT)
 
         return run
 

@@ -65,7 +65,7 @@ def main(config: LabelConfig) -> None:
             raise GeneratorError(f"{error} ({saved})") from error
     write_json(summary_path(output), {"shard": config.shard, "limit": config.limit, **summary.as_json()})
     print(summary.as_table())
-    print(output)
+    print(f"{output}; what was skipped: {output}.skipped" if summary.skipped else output)
     if summary.signal is not None:
         sys.exit(128 + summary.signal)
 

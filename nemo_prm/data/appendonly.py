@@ -47,6 +47,12 @@ class AppendOnlyFile:
         except BlockingIOError:
             self._file.close()
             raise DataError(f"{self.path}: another process is writing {content} to this file.") from None
+        except OSError as error:
+            self._file.close()
+            raise DataError(
+                f"{self.path}: cannot be locked ({error.strerror}): the file system has no locks; mount it with them "
+                "(Lustre: -o flock), or choose another path."
+            ) from None
         self._file.seek(0)
         if not begins.startswith(self._file.read(len(begins))):
             self._file.close()
@@ -54,10 +60,21 @@ class AppendOnlyFile:
         self._size = self._drop_torn_line()
 
     def append(self, line: bytes) -> int:
-        """Add a line, which must not hold a newline; returns where it begins."""
-        start = self._size
-        self._file.write(line + b"\n")
-        self._file.flush()
+        """Add a line, which must not hold a newline; returns where it begins.
+
+        Raises:
+            OSError: it cannot be written, as where the disk is full; nothing of it is in the file.
+        """
+        start, left = self._size, line + b"\n"
+        try:
+            while (
+                left
+            ):  # past the buffer of `_file`, which knows nothing of it, and need not: the file's position stays
+                left = left[os.pwrite(self._file.fileno(), left, self._size) :]  # at the end, since it is append-only
+        except OSError as error:
+            os.ftruncate(self._file.fileno(), start)
+            error.filename = str(self.path)
+            raise
         self._size += len(line) + 1
         return start
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import gzip
 import json
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Iterable, Iterator, Mapping, NamedTuple, Union
 
@@ -97,12 +98,24 @@ def read_json(path: PathLike) -> dict[str, Any]:
     return parse_object(read_bytes(path), str(path))
 
 
+@contextmanager
+def naming(path: PathLike) -> Iterator[None]:
+    """Where writing fails, say of which file; the system does so for opening one alone."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None:
+            error.filename = error.filename or str(path)
+        raise
+
+
 def write_json(path: PathLike, value: Mapping[str, Any]) -> None:
     """Write one indented JSON object; a file that was there is replaced whole, whenever this is interrupted."""
     path = Path(path)
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    with naming(path):
+        partial.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+        partial.replace(path)
 
 
 def write_jsonl(path: PathLike, objects: Iterable[Mapping[str, Any]]) -> int:
@@ -110,7 +123,7 @@ def write_jsonl(path: PathLike, objects: Iterable[Mapping[str, Any]]) -> int:
     path, count = Path(path), 0
     partial = path.with_name(f"{path.name}.partial")
     try:
-        with open(partial, "w", encoding="utf-8", newline="\n") as file:
+        with naming(path), open(partial, "w", encoding="utf-8", newline="\n") as file:
             for value in objects:
                 file.write(json.dumps(value, ensure_ascii=False) + "\n")
                 count += 1

@@ -20,16 +20,18 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from typing import Any, Iterator, Mapping, NamedTuple
+from typing import Any, Callable, Iterator, NamedTuple, TypeVar, cast, get_args
 
 from nemo_prm.data.appendonly import AppendOnlyFile
+from nemo_prm.data.fields import Fields
 from nemo_prm.data.jsonl import PathLike, parse_object
 from nemo_prm.data.rows import verdict_from_json, verdict_to_json
 from nemo_prm.errors import DataError
-from nemo_prm.types import Completion, Verdict
+from nemo_prm.types import Completion, FinishReason, Verdict
 
 KEY_BYTES = 16  # of a digest; a completion's number may follow it
 _START = b'{"key": "'
+Found = TypeVar("Found")
 
 
 def digest(*parts: Any) -> bytes:
@@ -99,15 +101,18 @@ class Cache:
 
     def completion(self, key: bytes) -> Drawn | None:
         """Return the completion of that key, if it is there."""
-        found = self._get(key)
-        if found is None:
-            return None
-        return Drawn(Completion(**found["completion"]), found["seconds"], found["generator"])
+
+        def read(row: Fields) -> Drawn:
+            given = Fields(row.where, row.get("completion"), "completion.")
+            reason = cast(FinishReason, given.choice("finish_reason", get_args(FinishReason)))
+            completion = Completion(given.text("text"), given.integer("num_tokens"), reason)
+            return Drawn(completion, row.number("seconds"), row.text("generator"))
+
+        return self._get(key, read)
 
     def verdict(self, key: bytes) -> Verdict | None:
         """Return the verdict of that key, if it is there."""
-        found = self._get(key)
-        return None if found is None else verdict_from_json(found["verdict"], str(self._file.path))
+        return self._get(key, lambda row: verdict_from_json(row.get("verdict"), row.where))
 
     def add_completion(self, key: bytes, drawn: Drawn) -> None:
         completion = dataclasses.asdict(drawn.completion)
@@ -132,6 +137,15 @@ class Cache:
             line = json.dumps({"key": key.hex(), **value}, ensure_ascii=True)
             self._places[key] = self._file.append(line.encode("ascii"))
 
-    def _get(self, key: bytes) -> Mapping[str, Any] | None:
+    def _get(self, key: bytes, read: Callable[[Fields], Found]) -> Found | None:
         place = self._places.get(key)
-        return None if place is None else parse_object(self._file.line_at(place), str(self._file.path))
+        if place is None:
+            return None
+        where = f"{self._file.path}: byte {place}"
+        try:
+            row = Fields(where, parse_object(self._file.line_at(place), where))
+            if row.text("key") != key.hex():
+                raise row.error("key", "is another one")
+            return read(row)
+        except (DataError, TypeError, AttributeError) as error:
+            raise DataError(f"{error} The cache is damaged; remove it to do without.") from None

@@ -114,6 +114,7 @@ def run_labeling(
             def on_outcome(outcome: Outcome, scheduler: Scheduler = scheduler, before: Spent = before) -> None:
                 if isinstance(outcome, Skipped):
                     summary.skipped[outcome.reason] += 1
+                    summary.last_skipped[outcome.reason] = outcome
                     classes["skipped"] += 1
                     with open(f"{store.path}.skipped", "a", encoding="utf-8") as file:
                         file.write(json.dumps(outcome._asdict()) + "\n")

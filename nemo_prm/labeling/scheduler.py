@@ -155,7 +155,7 @@ class _Job:
         self._changed = asyncio.Event()  # an epoch is complete, or the job is ending
         self._ending = False
         self._failure: Exception | None = None
-        self._quarantined = 0  # in a row
+        self._quarantined, self._last_detail = 0, ""  # in a row
         for index, item in enumerate(work):
             row = completed.get(item.key)
             if row is None:
@@ -185,6 +185,8 @@ class _Job:
             await asyncio.wait(tasks)
         if self._failure is not None:
             raise self._failure
+        if self._quarantined == len(self._work) > 0:
+            raise GeneratorError(f"the policy failed on every response, the last time: {self._last_detail}")
 
     def _epoch(self, index: int) -> int:
         return bisect.bisect_right(self._starts, index) - 1
@@ -226,10 +228,10 @@ class _Job:
         if not isinstance(outcome, Skipped) or outcome.reason != QUARANTINED:
             self._quarantined = 0
             return
-        self._quarantined += 1
+        self._quarantined, self._last_detail = self._quarantined + 1, outcome.detail
         if self._quarantined == MAX_QUARANTINED_IN_A_ROW:
             raise GeneratorError(
-                f"the policy failed on {self._quarantined} responses in a row, the last time: {outcome.detail}"
+                f"the policy failed on {self._quarantined} responses in a row, the last time: {self._last_detail}"
             )
 
 

@@ -19,6 +19,7 @@ from typing import Any, Sequence
 
 from nemo_prm.data.selection import summarize
 from nemo_prm.labeling.audit import audit_rows
+from nemo_prm.labeling.labeler import Skipped
 from nemo_prm.labeling.oracle import Spent
 from nemo_prm.metrics import finite_or_null
 from nemo_prm.types import Cost, LabelRow
@@ -36,6 +37,7 @@ class LabelSummary:
         new_rows: added by this run.
         seconds: wall time of this run.
         skipped: responses of this run without a label, by reason.
+        last_skipped: the last one, by reason.
         signal: that ended the run before its time.
     """
 
@@ -46,6 +48,7 @@ class LabelSummary:
     new_rows: int = 0
     seconds: float = 0.0
     skipped: Counter[str] = field(default_factory=Counter)
+    last_skipped: dict[str, Skipped] = field(default_factory=dict)
     signal: int | None = None
 
     def as_json(self) -> dict[str, Any]:
@@ -91,7 +94,10 @@ class LabelSummary:
             f"{'new':<12}{self.new_rows:>8}   in {self.seconds:.1f} s, for {paid.completions} completions, "
             f"{paid.tokens} tokens, {paid.executions} executions"
         )
-        lines += [f"{'skipped':<12}{count:>8}   {reason}" for reason, count in self.skipped.items()]
+        for reason, count in self.skipped.items():
+            last = self.last_skipped.get(reason)
+            such_as = f", the last: {last.problem_id} {' '.join(last.detail.split())}".rstrip() if last else ""
+            lines.append(f"{'skipped':<12}{count:>8}   {reason}{such_as}")
         if (found := content["audit"])["responses"]:
             lines.append(
                 f"{'audited':<12}{found['responses']:>8}   {found['prefixes']} prefixes, {found['violations']} not "

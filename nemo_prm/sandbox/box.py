@@ -154,6 +154,9 @@ class Box:
                     fcntl.fcntl(fd, fcntl.F_SETFL, 0)
                     os.fchmod(fd, 0o600)
                     os.utime(fd, (0, 0))
+                    with contextlib.suppress(OSError):  # the file system has none
+                        for name in os.listxattr(fd):
+                            os.removexattr(fd, name)
             answers = self._answers(request["num_tests"])
             os.ftruncate(request_fd, 0)
             os.ftruncate(region, 0)
@@ -271,8 +274,9 @@ def _bubblewrap_command(bwrap: str) -> list[str]:
         command += ["--tmpfs", folder, "--remount-ro", folder]
     for name in ("zygote.py", "plain.py"):
         command += ["--ro-bind", str(HERE / name), f"/zygote/{name}"]
-    command += ["--bind", "/proc", "/proc", "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp", "--"]
-    return command
+    command += ["--bind", "/proc", "/proc", "--tmpfs", "/tmp"]
+    command += ["--symlink", "/tmp", "/dev/shm"]  # where semaphores are made; a ThreadPool has some
+    return [*command, "--remount-ro", "/", "--chdir", "/tmp", "--"]
 
 
 def _readable() -> list[str]:

@@ -140,6 +140,8 @@ class Compiler:
                 process.communicate()
             errors.seek(0)
             message = errors.read(100_000).decode("utf-8", "replace")
+        if process.returncode == 128 + signal.SIGXFSZ:
+            raise CompileError("the compiler says too much about it")
         if not message.startswith(STARTED) or process.returncode not in (0, 1, 4):  # 4: a crash of the compiler
             # The shell did not get as far as the source, or could not start the compiler.
             raise JudgeFailure(f"the compiler cannot be started: {message[:300]} (status {process.returncode})")

@@ -332,11 +332,11 @@ class Worker:
         answers = [_parse(line) or {} for line in run.answers]
         sound = sum("sound" in answer for answer in answers)
         answers = [answer for answer in answers if "sound" not in answer]
+        if sound < len(cases):
+            why = answers[0].get("broken", "") if answers else "it ended early or took too long"
+            raise BrokenTest(f"{task.problem.problem_id}: the checker of test {cases[sound].number} failed: {why}")
         for position, case in enumerate(cases):
             answer = answers[position] if position < len(answers) else {}
-            if "passed" not in answer and position >= sound and len(answers) >= sound:
-                why = answer.get("broken", "it ended early or took too long")
-                raise BrokenTest(f"{task.problem.problem_id}: the checker of test {case.number} failed: {why}")
             if not answer.get("passed"):
                 # What comes after an answer with which the checker came to no end is not looked at any more.
                 message = str(answer.get("message", "its checker came to no end with it" if not answer else ""))

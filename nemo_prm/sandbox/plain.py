@@ -26,6 +26,7 @@ from __future__ import annotations
 
 import collections
 import json
+import operator
 import re
 import time
 from typing import Any, Callable, Collection, Iterable
@@ -38,7 +39,7 @@ MAX_TABLE_S = 2.0  # of CPU time for all dicts and sets of a value; a million ke
 
 # Subclasses that programs return in good faith; they count by content. A subclass with other manners is refused.
 _BY_CONTENT = (collections.Counter, collections.OrderedDict, collections.defaultdict)
-_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"')
+_STRING = re.compile('"[^"]*"?')  # where there are no escapes
 _CONTAINERS = frozenset({list, tuple, dict, set, frozenset})
 _TEXT = frozenset({str, bytes})  # hashed by SipHash, so that nobody makes many collide
 _INTS, _STRS = frozenset({int}), frozenset({str})
@@ -46,6 +47,7 @@ _LEAST, _MOST = -(2**63), 2**63 - 1
 _NOT_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 _FEW_KEYS = MAX_SAME_HASH  # so few cannot do much harm, even in many dicts
 _PIECE = 1000  # keys
+_LONG_WAY = 2_000_000  # steps through a table, for all keys of a piece
 _SHORT = 10_000  # characters; they hold too few keys to be worth counting
 _BAD = (ValueError, TypeError, LookupError, RecursionError)  # what reading bad text raises
 _quote: Callable[[str], str] = json.JSONEncoder().encode
@@ -203,37 +205,44 @@ def _object(pairs: list[tuple[str, Any]], left_s: list[float] | None = None) -> 
         return complex(real, imaginary)
     make: Callable[[list[Any]], Any] = {"d": dict, "s": set, "z": frozenset}[tag]
     if left_s is not None and len(body) > _FEW_KEYS:
-        _check_table(body, tag == "d", left_s)
+        _check_table(body, {} if tag == "d" else set(), left_s)
     value = make(body)
     if len(value) != len(body):
         raise ValueError("a key or an element twice")
     return value
 
 
-def _check_table(body: list[Any], is_dict: bool, left_s: list[float]) -> None:
+def _check_table(body: list[Any], table: dict[Any, Any] | set[Any], left_s: list[float]) -> None:
     """Refuse keys that were chosen to collide, with which building a dict takes quadratic time.
 
     Keys of one hash are counted. Keys of different hashes can collide too, on their way through the table; whether
-    they do is found out by building it piece by piece. `left_s` is what remains of the CPU time for that.
+    they do is found out by building it in `table`, which grows as the real one will, in pieces that are the smaller
+    the longer such a way can be. `left_s` is what remains of the CPU time for that.
     """
-    keys = [key for key, _ in body] if is_dict else body
+    if len(body) > MAX_NODES:
+        raise TooLargeError("a value too large")
+    keys = [key for key, _ in body] if isinstance(table, dict) else body
     if set(map(type, keys)) <= _TEXT:
         return
-    if max(collections.Counter(map(hash, keys)).values()) > MAX_SAME_HASH:
+    hashes = sorted(map(hash, keys))
+    if any(map(operator.eq, hashes, hashes[MAX_SAME_HASH:])):
         raise TooLargeError("a dict or set of too many keys of one hash")
-    table: set[Any] = set()
-    for start in range(0, len(keys), _PIECE):
+    start = 0
+    while start < len(body):
+        piece = min(_PIECE, _LONG_WAY // (start + 1) + 1)
         before = time.thread_time()
-        table.update(keys[start : start + _PIECE])
+        table.update(body[start : start + piece])
         left_s[0] -= time.thread_time() - before
         if left_s[0] < 0:
             raise TooLargeError("a dict or set of keys that collide")
+        start += piece
 
 
 def _check_size(text: str) -> None:
     """Refuse more brackets and commas than `MAX_NODES` nodes have; in memory each is up to 50 times as large."""
     if len(text) > 3 * MAX_NODES and text[0] in "[{" and sum(map(text.count, ",[{")) > 3 * MAX_NODES:
-        text = _STRING.sub("", text)  # what is in strings counts for nothing
+        # What is in strings counts for nothing. Nobody has looked yet whether the text is JSON: each step is linear.
+        text = _STRING.sub("", text.replace("\\\\", "").replace('\\"', ""))
         if sum(map(text.count, ",[{")) > 3 * MAX_NODES:
             raise TooLargeError("a value too large")
 

@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import functools
+import os
 import tempfile
 
 from nemo_prm.sandbox.zygote import OWN_PID
@@ -31,7 +32,7 @@ dup3 epoll_create epoll_create1 epoll_ctl epoll_pwait epoll_wait eventfd eventfd
 faccessat2 fchdir fdatasync fstat fstatfs fsync ftruncate futex getcwd getdents getdents64 getegid geteuid getgid
 getgroups getitimer getpeername getpgid getpgrp getpid getppid getpriority getrandom getresgid getresuid getrlimit
 get_robust_list getrusage getsid getsockname gettid gettimeofday getuid getcpu link linkat lseek lstat madvise
-membarrier mincore mkdir mkdirat mmap mprotect mremap msync munmap nanosleep newfstatat open openat pause pipe pipe2
+membarrier mincore mkdir mkdirat mmap mprotect mremap msync munmap nanosleep newfstatat pause pipe pipe2
 poll ppoll pread64 preadv pselect6 pwrite64 pwritev read readlink readlinkat readv recvfrom recvmsg rename renameat
 renameat2 restart_syscall rmdir rseq rt_sigaction rt_sigpending rt_sigprocmask rt_sigreturn rt_sigsuspend
 rt_sigtimedwait sched_getaffinity sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min
@@ -41,6 +42,8 @@ statfs statx symlink symlinkat sysinfo time times umask uname unlink unlinkat wa
 
 # Of files by name, which Landlock does not cover: for programs that see no files but their own.
 ALLOWED_IN_A_ROOT_OF_ITS_OWN = "chmod fchmod fchmodat truncate"
+# Truncating needs no right to write where a file is opened to be read, and Landlock learned of it in Linux 6.2.
+OPENING = {"open": 1, "openat": 2}  # with the place of their flags
 # Said to be done, and not done: the times and locks of /dev/null and of the standard library are the machine's. A
 # program that locks a file of its own is alone with it.
 IDLE = "flock futimesat utime utimensat utimes"
@@ -94,6 +97,13 @@ def program(may_exec: bool, own_root: bool) -> bytes:
     def allow_if(name: str, *args: seccomp.Arg) -> None:
         rules.add_rule(seccomp.ALLOW, name, *args)
 
+    for name, place in OPENING.items():
+        if own_root:
+            rules.add_rule(seccomp.ALLOW, name)
+            continue
+        mask = os.O_ACCMODE | os.O_TRUNC
+        for flags in (os.O_RDONLY, os.O_WRONLY, os.O_RDWR, os.O_WRONLY | os.O_TRUNC, os.O_RDWR | os.O_TRUNC):
+            allow_if(name, seccomp.Arg(place, seccomp.MASKED_EQ, mask, flags))
     allow_if("clone", seccomp.Arg(0, seccomp.MASKED_EQ, CLONE_THREAD, CLONE_THREAD))
     for name in ("kill", "tgkill"):
         allow_if(name, seccomp.Arg(0, seccomp.EQ, OWN_PID))

@@ -93,6 +93,7 @@ SECCOMP_MODE_FILTER = 2
 OWN_PID = 0x5AFEC0DE
 SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF = 444, 445, 446
 LANDLOCK_READ, LANDLOCK_ALL = 0b1100, 0b1111111111110  # reading files and folders; and writing, making, removing them
+LANDLOCK_TRUNCATE = 1 << 14  # of Linux 6.2, the third version
 PR_SET_KEEPCAPS, CAP_DAC_READ_SEARCH = 8, 2
 NOBODY = 65534
 BOX_UID = 1000
@@ -168,7 +169,7 @@ class Zygote:
         self.proc = options["proc"]
         self.ruleset = -1 if self.namespaces else _landlock(options["readable"], folder)
         self.pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY) if self.namespaces else -1
-        self.fresh = 0 if self.filters else CLONE_NEWNS | CLONE_NEWIPC | CLONE_NEWNET
+        self.fresh = 0 if self.filters else CLONE_NEWNS | CLONE_NEWNET
         self.own_bytes = 0
         self.clean: tuple[int, ...] = ()
 
@@ -205,7 +206,7 @@ class Zygote:
         os.lseek(2, 0, os.SEEK_SET)
         if self.namespaces:
             syscall("setns", self.pid_namespace, CLONE_NEWPID)
-            syscall("unshare", CLONE_NEWPID)
+            syscall("unshare", CLONE_NEWPID if self.filters else CLONE_NEWPID | CLONE_NEWIPC)
         started = time.monotonic()
         pid = libc.fork()
         if pid == 0:
@@ -281,15 +282,23 @@ class Zygote:
         With a filter a program is one process, and RLIMIT_AS is enough.
         """
         total, files = 0, {}
+        for line in _read(self.proc, "sysvipc/shm").splitlines()[1:]:  # of our ipc namespace, which is the program's
+            total += sum(map(int, line.split()[-2:]))  # resident and swapped, attached or not
         for pid in self._tree():
             with contextlib.suppress(OSError, IndexError, ValueError):  # it has ended meanwhile
-                fields = _read(self.proc, f"{pid}/smaps_rollup").split()
-                total += int(fields[fields.index("Pss:") + 1]) * 1024
+                total += self._process_bytes(pid)
                 for fd in _list(self.proc, f"{pid}/fd"):
                     state = os.stat(f"{pid}/fd/{fd}", dir_fd=self.proc)
                     if state.st_nlink == 0:  # memory that has the form of a file
                         files[state.st_dev, state.st_ino] = 512 * state.st_blocks
         return total + sum(files.values())
+
+    def _process_bytes(self, pid: str) -> int:
+        with contextlib.suppress(OSError, ValueError):  # its first thread has ended
+            fields = _read(self.proc, f"{pid}/smaps_rollup").split()
+            return int(fields[fields.index("Pss:") + 1]) * 1024
+        tasks = _list(self.proc, f"{pid}/task")
+        return max(int(_read(self.proc, f"{pid}/task/{task}/statm").split()[1]) for task in tasks) * mmap.PAGESIZE
 
     def _tree(self) -> Iterator[str]:
         """The program's process and all that came of it, as they are named in /proc."""
@@ -471,10 +480,12 @@ def _landlock(readable: list[str], writable: str) -> int:
 
     https://docs.kernel.org/userspace-api/landlock.html; it needs no privilege, and Linux 5.13.
     """
-    ruleset: int = libc.syscall(SYS_LANDLOCK_CREATE_RULESET, struct.pack("<Q", LANDLOCK_ALL), 8, 0)
+    version = libc.syscall(SYS_LANDLOCK_CREATE_RULESET, None, 0, 1)
+    everything = LANDLOCK_ALL | (LANDLOCK_TRUNCATE if version >= 3 else 0)
+    ruleset: int = libc.syscall(SYS_LANDLOCK_CREATE_RULESET, struct.pack("<Q", everything), 8, 0)
     if ruleset < 0:
         return -1
-    for path, access in [*((path, LANDLOCK_READ) for path in readable), (writable, LANDLOCK_ALL)]:
+    for path, access in [*((path, LANDLOCK_READ) for path in readable), (writable, everything)]:
         with contextlib.suppress(FileNotFoundError):
             fd = os.open(path, os.O_PATH)
             allowed = access if os.path.isdir(path) else access & 0b110
@@ -510,7 +521,9 @@ def _receive(stream: socket.socket, count: int, deadline: float | None = None) -
 
 
 def _read(folder: int, path: str) -> str:
-    with open(os.open(path, os.O_RDONLY, dir_fd=folder)) as file:
+    with open(
+        os.open(path, os.O_RDONLY, dir_fd=folder), errors="replace"
+    ) as file:  # a program may call itself anything
         return file.read()
 
 
@@ -596,6 +609,7 @@ def _run_program(request: dict[str, Any], region: Region, plain: Any) -> NoRetur
         if threading.active_count() > 1:
             threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
+        _forget(sys.modules.get("__main__"))
         _flush(request["program"])
     except BaseException as error:
         with contextlib.suppress(BaseException):
@@ -603,6 +617,14 @@ def _run_program(request: dict[str, Any], region: Region, plain: Any) -> NoRetur
         region.add(error=_describe(error))
         status = 1
     os._exit(status & 0xFF)
+
+
+def _forget(module: Any) -> None:
+    """Let go of what the program has made, as the interpreter does at its end: `__del__` and `finally` may print."""
+    if isinstance(module, types.ModuleType):
+        for name in [name for name in module.__dict__ if name != "__builtins__"]:
+            module.__dict__[name] = None
+    gc.collect()
 
 
 def _flush(program: str) -> None:
@@ -896,20 +918,25 @@ def _run_check(request: dict[str, Any], region: Region, plain: Any) -> None:
 
 
 def _run_compare(request: dict[str, Any], region: Region, plain: Any) -> None:
-    """Run trusted checker code on what candidates answered; one answer per case."""
+    """Run trusted checker code on what candidates answered; one answer per case.
+
+    Every checker is tried on a right answer first: no program's answer takes the time for that.
+    """
     _seed([*request["codes"], *(right for _, rights, _ in request["cases"] for right in rights)])
-    for code, case in zip(request["codes"], request["cases"]):
+    checks: list[Callable[[Any, Any, Any], Any]] = []
+    for code, (given, rights, _) in zip(request["codes"], request["cases"]):
         scope: dict[str, Any] = {"__name__": "checker"}
-        given, rights, actual = case
         try:
             exec(compile(code, "<checker>", "exec", dont_inherit=True), scope)
-            _accepts(scope["check"], plain, given, rights[0], rights[0])
+            checks.append(scope["check"])
+            _accepts(checks[-1], plain, given, rights[0], rights[0])
         except Exception as error:  # not even on a right answer does it work
             region.add(broken=_describe(error, "<checker>")["text"])
             return
         region.add(sound=True)
+    for check, (given, rights, actual) in zip(checks, request["cases"]):
         try:
-            region.add(passed=any(_accepts(scope["check"], plain, given, right, actual) for right in rights))
+            region.add(passed=any(_accepts(check, plain, given, right, actual) for right in rights))
         except Exception as error:  # an answer of a shape that the checker does not expect
             region.add(passed=False, message=_describe(error, "<checker>")["text"])
 
@@ -970,6 +997,9 @@ def _enter_namespaces() -> None:
         with open(f"/proc/self/{name}", "w") as file:
             file.write(text)
     syscall("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
+    # With a user namespace of its own a program could mount: a tmpfs, which is memory, or the judge's control group.
+    with contextlib.suppress(OSError), open("/proc/sys/user/max_user_namespaces", "w") as file:
+        file.write("0")
     _fork_off(lambda: None)
 
 

@@ -64,6 +64,11 @@ class HTTPFailure(Exception):
         return self.status == 400 and "unknown model" not in str(self) and "not ready" not in str(self)
 
     @property
+    def is_away(self) -> bool:
+        """Whether the server is full, starting or stopping, or its model is not loaded yet."""
+        return self.status == 503 or (self.status == 400 and not self.refuses_request)
+
+    @property
     def is_fault(self) -> bool:
         """Whether the server failed on this request; 503 says that it is full, starting or stopping."""
         return self.status >= 500 and self.status != 503
@@ -137,6 +142,10 @@ class ModelClient:
                     advice = f"it is busy or stuck, or timeout_s = {self.config.timeout_s:g} is short"
             now = time.monotonic()
             lost_since = lost_since if lost_since is not None else now
+            if isinstance(last, ConnectionError) or getattr(last, "is_away", False):
+                deadline = (
+                    now + delay + self.config.timeout_s
+                )  # a server that is not there takes nothing of the answer's time
             if now + delay > deadline or now + delay - lost_since > patience:
                 self._fail(start, cause, advice, last)
             if self._closed.wait(delay):

@@ -198,6 +198,8 @@ class OpenAIGenerator:
                     advice = f"it is busy or stuck, or generator.timeout_s = {self._config.timeout_s:g} is short"
             now = time.monotonic()
             away_since = (away_since or now) if away else None
+            if away:
+                deadline = now + wait + self._config.timeout_s  # the answer's time begins when somebody is there
             if faults >= MAX_FAULTS:
                 raise RequestFailedError(self._words(start, cause, advice))
             if now + wait > deadline or (away_since and now + wait - away_since > patience):

@@ -54,6 +54,11 @@ address() {
   scontrol show node --oneliner "$node" | sed 's/.* NodeAddr=\([^ ]*\) .*/\1/'
 }
 
+# quoted VALUE   as Hydra wants it, since a path may hold = , ( and blanks
+quoted() {
+  echo "'${1//\'/\\\'}'"
+}
+
 # port NUMBER   a port of this job, so that two jobs may share a node
 port() {
   echo $((20000 + SLURM_JOB_ID % 1000 * 10 + $1))

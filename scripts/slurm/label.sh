@@ -18,6 +18,7 @@ set -euo pipefail
 folder=$(dirname "${BASH_SOURCE[0]}")
 shards=$1
 shift
+export SHARDS=$shards
 array=$(sbatch --parsable "--array=0-$((shards - 1))" "$@" "$folder/label.sbatch")
 merge=$(sbatch --parsable "--dependency=afterok:$array" "$folder/merge.sbatch")
 echo "labeling is job $array, the merge into ${OUTPUT%.jsonl}.json is job $merge"

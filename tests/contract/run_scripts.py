@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -47,7 +48,7 @@ def output_of(result: subprocess.CompletedProcess[str]) -> str:
 def error_of(result: subprocess.CompletedProcess[str]) -> str:
     """The one message of a run that could not start; anything else on stderr, such as a traceback, fails."""
     assert result.returncode == 2, result.stderr
-    progress = "response/s"
-    lines = [line for line in result.stderr.splitlines() if line.strip() and progress not in line]
+    progress = re.compile("response/s|s/response")
+    lines = [line for line in result.stderr.splitlines() if line.strip() and not progress.search(line)]
     assert len(lines) == 1 and lines[0].startswith("error: "), result.stderr
     return lines[0]

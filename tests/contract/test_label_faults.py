@@ -146,6 +146,16 @@ def test_a_policy_that_answers_nothing_but_garbage_ends_the_job(
     assert rows(store) == undisturbed
 
 
+def test_a_policy_that_refuses_everything_ends_even_a_small_job(
+    label: WarmScript, endpoint: Endpoint, tmp_path: Path
+) -> None:
+    store = tmp_path / "labels.jsonl"
+    endpoint.policy = lambda _: refuse(404, "The model `polcy` does not exist")
+    message = the_error(start(label, endpoint, store, "limit=2", "responses_per_prompt=1"))
+    assert "the policy failed on every response, the last time: " in message
+    assert "The model `polcy` does not exist" in message
+
+
 def test_a_policy_that_goes_away_and_comes_back_costs_only_time(
     label: WarmScript, undisturbed: list[dict[str, Any]], tmp_path: Path
 ) -> None:

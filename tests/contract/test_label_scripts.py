@@ -14,12 +14,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from run_scripts import error_of, output_of, script, write
+from run_scripts import ROOT, error_of, output_of, script, write
 
 from nemo_prm.data.problems import load_problems
 from nemo_prm.data.rows import label_row_to_json, read_label_rows
@@ -186,3 +189,20 @@ def test_help_is_quick(name: str, tmp_path: Path) -> None:
     words = {"label": "shard", "select_data": "strategy", "merge_labels": "shards", "export_labels": "labels"}
     assert words[name] in result.stdout
     assert time.monotonic() - started < 10
+
+
+def test_an_override_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    message = error_of(script("label", "output=runs/lr=1e-6/l.jsonl", cwd=tmp_path))
+    assert message.startswith("error: output=runs/lr=1e-6/l.jsonl: ")
+    assert message.endswith("""where a value holds = , ( or quotes: 'key="value"'""")
+
+
+def test_a_script_whose_stack_is_not_installed_says_so(tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('none', name='torch')")
+    command = [sys.executable, str(ROOT / "scripts/train_prm.py"), "data=x", "output=y"]
+    variables = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
+    result = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=120)
+    assert error_of(result) == (
+        "error: train_prm.py needs torch, which is not installed: run it in NVIDIA's NeMo container, or pip install "
+        "-c constraints.txt '.[nemo]'"
+    )

@@ -71,8 +71,12 @@ def test_installs_into_an_empty_environment(tmp_path: Path, kind: str) -> None:
     verdict = json.loads(run(str(tmp_path / "venv/bin/nemo-prm"), *arguments, cwd=tmp_path))
     assert verdict["status"] == "passed"
 
+    if kind == "sdist":
+        shutil.unpack_archive(built, tmp_path / "unpacked")
+        (source,) = (tmp_path / "unpacked").iterdir()
+        assert all((source / name).exists() for name in ("constraints.txt", "Makefile", "docker", "LICENSE"))
     for name in ("tests", "docs", "scripts", "conf"):  # all but the package, so that the installed one is tested
-        shutil.copytree(ROOT / name, tmp_path / name)
-    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+        shutil.copytree(source / name, tmp_path / name)
+    shutil.copy(source / "pyproject.toml", tmp_path)
     told = run(python, "-m", "pytest", "-q", *(f"tests/unit/{name}" for name in LIGHT), cwd=tmp_path)
     assert " passed" in told

@@ -13,6 +13,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
+import resource
 from pathlib import Path
 from typing import Any, Iterator
 
@@ -42,6 +46,33 @@ def test_a_file_that_was_cut_short_in_its_first_line_begins_anew(tmp_path: Path)
         path.write_bytes(torn)
         AppendOnlyFile(path, "verdicts", b'{"key": ').close()
         assert path.read_bytes() == b""
+
+
+def test_a_line_that_does_not_fit_on_the_disk_leaves_nothing(tmp_path: Path) -> None:
+    file = AppendOnlyFile(tmp_path / "file", "verdicts", b'{"key": ')
+    lines = [b'{"key": "%d", "x": "%s"}' % (number, b"x" * 400) for number in range(3)]
+    file.append(lines[0])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, before[1]))  # the second line fits in part
+    try:
+        with pytest.raises(OSError, match="File too large") as error:
+            file.append(lines[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert error.value.filename == str(tmp_path / "file")
+    place = file.append(lines[2])
+    assert file.line_at(place) == lines[2]
+    assert [line for _, line in file.lines()] == [lines[0], lines[2]]
+    file.close()
+
+
+def test_a_file_system_without_locks_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    with pytest.raises(DataError, match=r"file: cannot be locked \(Function not implemented\).* choose another path"):
+        AppendOnlyFile(tmp_path / "file", "verdicts", b'{"key": ')
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -67,6 +68,28 @@ def test_a_torn_line_is_dropped_and_a_strange_one_refused(tmp_path: Path) -> Non
     path.write_bytes(whole + b'{"problem_id": "p"}\n')
     with pytest.raises(DataError, match=r"cache\.jsonl:4: is no line of a cache"):
         Cache(path)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "message"),
+    [
+        (lambda line: line[:60] + b"\n", "not valid JSON"),
+        (lambda line: line.replace(b'"text"', b'"words"'), "`completion.text` is missing"),
+        (lambda line: line.replace(b'"num_tokens": ', b'"num_tokens": -'), "completion.num_tokens"),
+        (lambda line: line.replace(b'"completion": {', b'"verdict": {'), "`completion` is missing"),
+    ],
+)
+def test_a_damaged_line_is_an_error_that_says_what_to_do(tmp_path: Path, damaged: Any, message: str) -> None:
+    path = tmp_path / "cache.jsonl"
+    with Cache(path) as cache:
+        for number in range(2):
+            cache.add_completion(digest(number), DRAWN)
+    first, second = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(first + damaged(second))
+    with Cache(path) as cache:
+        assert cache.completion(digest(0)) == DRAWN
+        with pytest.raises(DataError, match=f"byte {len(first)}: .*{message}.*The cache is damaged; remove it"):
+            cache.completion(digest(1))
 
 
 def test_keys_differ_where_what_they_stand_for_does() -> None:

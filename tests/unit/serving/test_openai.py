@@ -216,6 +216,17 @@ def test_an_absent_endpoint_is_an_error_within_the_connect_timeout() -> None:
             assert time.monotonic() - start < 5.0
 
 
+def test_waiting_for_an_endpoint_to_start_takes_nothing_of_the_answers_time() -> None:
+    with Endpoint() as endpoint:
+        pass
+    with client(endpoint.url, timeout_s=0.5, connect_timeout_s=20) as generator, ThreadPoolExecutor() as pool:
+        found = pool.submit(generator.generate, ["a"], 1, PARAMS, 1)
+        time.sleep(1.5)
+        assert not found.done()
+        with Endpoint(port=endpoint.port):
+            assert len(found.result(timeout=20)[0]) == 1
+
+
 def test_a_slow_endpoint_is_an_error_within_the_timeout() -> None:
     with Endpoint() as endpoint, client(endpoint.url, timeout_s=0.4) as generator:
         endpoint.delay_s = 3.0
