@@ -26,9 +26,11 @@ import signal
 import sys
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, Callable, NoReturn
+from typing import Any, Callable, NoReturn, TypeVar
 
-from nemo_prm.errors import NemoPrmError
+from nemo_prm.errors import ConfigError, NemoPrmError
+
+Schema = TypeVar("Schema")
 
 # What the light installation lacks: packages by import name and, where metadata is asked for, as they are distributed.
 HEAVY = {
@@ -113,6 +115,22 @@ def script(schema: type | None = None) -> Callable[[Callable[[Any], None]], Call
         return run
 
     return decorate
+
+
+def typed(schema: type[Schema], cfg: Any, name: str) -> Schema:
+    """The part `name` of a config tree that is otherwise the host's, checked against a dataclass of ours.
+
+    Raises:
+        ConfigError: it has a key that there is not, or a value of another type.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        found: Schema = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), cfg[name]))  # type: ignore
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{name}: {_one_line(error)}") from None
+    return found
 
 
 def _one_line(error: BaseException) -> str:

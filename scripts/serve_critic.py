@@ -14,7 +14,7 @@
 from omegaconf import DictConfig
 
 from nemo_prm.config import ServerConfig
-from nemo_prm.entry import script
+from nemo_prm.entry import script, typed
 from nemo_prm.errors import ConfigError
 from nemo_prm.megatron.checkpoint import has_reward_head, resolve_nemo
 
@@ -28,7 +28,7 @@ def main(cfg: DictConfig) -> None:
     wants = "combined=true" if cfg.combined else f"value_init={cfg.value_init}"
     if wants != "value_init=none" and not has_reward_head(path):
         raise ConfigError(f"{wants} needs a PRM, but {path} has no scalar head; train one, or value_init=none")
-    server = ServerConfig(**cfg.server)
+    server = typed(ServerConfig, cfg, "server")
     from nemo_prm.serving.triton import check_address
 
     check_address(server)

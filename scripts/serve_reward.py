@@ -14,7 +14,7 @@
 from omegaconf import DictConfig
 
 from nemo_prm.config import ServerConfig
-from nemo_prm.entry import script
+from nemo_prm.entry import script, typed
 from nemo_prm.errors import ConfigError
 from nemo_prm.megatron.checkpoint import has_reward_head, resolve_nemo
 
@@ -23,7 +23,7 @@ from nemo_prm.megatron.checkpoint import has_reward_head, resolve_nemo
 def main(cfg: DictConfig) -> None:
     path = resolve_nemo(cfg.checkpoint)
     cfg.checkpoint = str(path)
-    server = ServerConfig(**cfg.server)
+    server = typed(ServerConfig, cfg, "server")
     from nemo_prm.serving.triton import check_address
 
     check_address(server)

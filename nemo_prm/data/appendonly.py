@@ -67,10 +67,8 @@ class AppendOnlyFile:
         """
         start, left = self._size, line + b"\n"
         try:
-            while (
-                left
-            ):  # past the buffer of `_file`, which knows nothing of it, and need not: the file's position stays
-                left = left[os.pwrite(self._file.fileno(), left, self._size) :]  # at the end, since it is append-only
+            while left:  # past the buffer of `_file`, whose position stays; it is append-only: always at the end
+                left = left[os.pwrite(self._file.fileno(), left, self._size) :]
         except OSError as error:
             os.ftruncate(self._file.fileno(), start)
             error.filename = str(self.path)

@@ -20,6 +20,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import tarfile
 import time
 from pathlib import Path
 from typing import Any, Iterator, NamedTuple
@@ -104,7 +105,7 @@ def load(cfg: DictConfig, algorithm: str, model_class: type, new_head: bool = Fa
     """
     path = str(cfg.pretrained_checkpoint.restore_from_path)
     check_nemo(Path(path))
-    with open_dict(cfg):
+    with _reading(path), open_dict(cfg):
         cfg.model = load_and_override_model_config(path, cfg.model)
         cfg.model = OmegaConf.merge(EXPECTED_KEYS, cfg.model)
     trainer = resolve_and_create_trainer(cfg, algorithm)
@@ -114,12 +115,21 @@ def load(cfg: DictConfig, algorithm: str, model_class: type, new_head: bool = Fa
     logger = CustomLoggerWrapper([*trainer.loggers, *_json_lines(cfg, trainer)])
     set_autocast_gpu_dtype(cfg.trainer.precision)
     base_only = _has_scalar_head(model_class) and (new_head or not has_reward_head(Path(path)))
-    model = load_from_nemo(
-        model_class, cfg.model, trainer, strict=True, load_base_model_only=base_only, restore_path=path
-    )
+    with _reading(path):
+        model = load_from_nemo(
+            model_class, cfg.model, trainer, strict=True, load_base_model_only=base_only, restore_path=path
+        )
     if base_only:
         reset_head(model, cfg.model.get("seed", 1234))
     return Host(trainer, model, logger)
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[None]:
+    try:
+        yield
+    except (tarfile.TarError, EOFError) as error:
+        raise CheckpointError(f"{path} cannot be read ({error}): is it a copy that was cut short?") from error
 
 
 def data_parallel_size(cfg: DictConfig) -> int:
@@ -165,6 +175,8 @@ def kept_checkpoints(folder: Path) -> list[Path]:
 def keeping_the_previous(callback: Any) -> Iterator[None]:
     """Around a save: the last checkpoint moves to `previous_checkpoint` where the host deletes it; collective.
 
+    A save that fails, as where the disk is full, leaves nothing: the next one would get another name beside it.
+
     Args:
         callback: of the checkpoints.
     """
@@ -173,7 +185,12 @@ def keeping_the_previous(callback: Any) -> Iterator[None]:
     kept = bool(path) and former.is_dir()
     if kept:
         callback.last_model_path = ""  # what the host deletes once the new one is there
-    yield
+    try:
+        yield
+    except BaseException:
+        callback.last_model_path = path
+        _drop_unfinished(Path(callback.dirpath))
+        raise
     if kept and torch.distributed.get_rank() == 0:
         _make_previous(former)
     torch.distributed.barrier()
@@ -207,6 +224,13 @@ def _settle_checkpoints(folder: Path) -> None:
 
     The host refuses to resume from an unfinished one where it is alone, and from two. Every rank may call this.
     """
+    _drop_unfinished(folder)
+    for former in [path for path in kept_checkpoints(folder) if path.parent == folder][1:]:
+        with contextlib.suppress(FileNotFoundError):  # another rank was faster
+            _make_previous(former)
+
+
+def _drop_unfinished(folder: Path) -> None:
     for marker in folder.glob("*-unfinished"):
         unfinished = marker.with_name(marker.name.removesuffix("-unfinished"))
         garbage = marker.with_name(f"{marker.name}-garbage")
@@ -214,9 +238,6 @@ def _settle_checkpoints(folder: Path) -> None:
             unfinished.rename(garbage)
         marker.unlink(missing_ok=True)
         shutil.rmtree(garbage, ignore_errors=True)
-    for former in [path for path in kept_checkpoints(folder) if path.parent == folder][1:]:
-        with contextlib.suppress(FileNotFoundError):  # another rank was faster
-            _make_previous(former)
 
 
 def _make_previous(checkpoint: Path) -> None:

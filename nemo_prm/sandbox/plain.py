@@ -26,7 +26,6 @@ from __future__ import annotations
 
 import collections
 import json
-import operator
 import re
 import time
 from typing import Any, Callable, Collection, Iterable
@@ -225,7 +224,7 @@ def _check_table(body: list[Any], table: dict[Any, Any] | set[Any], left_s: list
     if set(map(type, keys)) <= _TEXT:
         return
     hashes = sorted(map(hash, keys))
-    if any(map(operator.eq, hashes, hashes[MAX_SAME_HASH:])):
+    if any(map(int.__eq__, hashes, hashes[MAX_SAME_HASH:])):
         raise TooLargeError("a dict or set of too many keys of one hash")
     start = 0
     while start < len(body):

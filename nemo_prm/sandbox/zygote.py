@@ -609,8 +609,8 @@ def _run_program(request: dict[str, Any], region: Region, plain: Any) -> NoRetur
         if threading.active_count() > 1:
             threading._shutdown()  # type: ignore[attr-defined]
         atexit._run_exitfuncs()
-        _forget(sys.modules.get("__main__"))
         _flush(request["program"])
+        _forget(sys.modules.get("__main__"))
     except BaseException as error:
         with contextlib.suppress(BaseException):
             _flush(request["program"])
@@ -625,6 +625,8 @@ def _forget(module: Any) -> None:
         for name in [name for name in module.__dict__ if name != "__builtins__"]:
             module.__dict__[name] = None
     gc.collect()
+    with contextlib.suppress(Exception):
+        sys.__stdout__.flush()  # type: ignore[union-attr]
 
 
 def _flush(program: str) -> None:

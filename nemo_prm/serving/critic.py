@@ -42,6 +42,7 @@ from numpy.typing import NDArray
 from omegaconf import DictConfig
 
 from nemo_prm.config import ServerConfig
+from nemo_prm.entry import typed
 from nemo_prm.errors import ConfigError, RequestError
 from nemo_prm.megatron import host
 from nemo_prm.megatron.critic import MegatronGPTPRMCritic
@@ -253,7 +254,7 @@ def serve_critic(cfg: DictConfig, server: ServerConfig) -> None:
         ConfigError: a start that the checkpoint does not allow.
         ServerError: the port is taken.
     """
-    rules = RewardRules(**cfg.rules)
+    rules = typed(RewardRules, cfg, "rules")
     # combined, the PRM's own head is loaded and kept before the critic may get a new one
     loaded = host.load(cfg, "ppo", MegatronGPTPRMCritic, new_head=cfg.value_init == "none" and not cfg.combined)
     if cfg.value_init != "none" and cfg.model.get("prm_loss", "mse") != "mse":

@@ -189,6 +189,9 @@ def check_critic_infer(inputs: Arrays, vocab_size: int, max_length: int) -> None
     """
     given = set(inputs)
     if given == {"sentences"}:
+        if inputs["sentences"].ndim != 2 or inputs["sentences"].shape[1] != 1:
+            raise RequestError(f"sentences must be [B, 1], got {list(inputs['sentences'].shape)}")
+        decode_text(inputs["sentences"], "sentence of row")
         return
     if given != {"tokens", "sequence_lengths"}:
         raise RequestError(

@@ -143,9 +143,7 @@ class ModelClient:
             now = time.monotonic()
             lost_since = lost_since if lost_since is not None else now
             if isinstance(last, ConnectionError) or getattr(last, "is_away", False):
-                deadline = (
-                    now + delay + self.config.timeout_s
-                )  # a server that is not there takes nothing of the answer's time
+                deadline = now + delay + self.config.timeout_s  # the answer's time begins when somebody is there
             if now + delay > deadline or now + delay - lost_since > patience:
                 self._fail(start, cause, advice, last)
             if self._closed.wait(delay):

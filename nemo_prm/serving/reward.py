@@ -31,6 +31,7 @@ from omegaconf import DictConfig
 from nemo_prm.config import ServerConfig
 from nemo_prm.data.alignment import step_end_tokens
 from nemo_prm.data.steps import split_lines
+from nemo_prm.entry import typed
 from nemo_prm.errors import ConfigError, DataError, RequestError
 from nemo_prm.megatron import host
 from nemo_prm.megatron.prm import MegatronGPTPRM
@@ -156,7 +157,7 @@ class LineScorer:
                     f"{TOO_LONG}: prompt and response {index} have {len(row)} tokens, "
                     f"the model takes {self.max_length}"
                 )
-        length = max(len(row) for row in rows)
+        length = max(2, *(len(row) for row in rows))  # scores are [B, S-1]; a prompt of one token may stand alone
         padding = self.tokenizer.eos_id
         return ScoreRequest(
             np.array([row + [padding] * (length - len(row)) for row in rows], dtype=np.int64),
@@ -274,7 +275,7 @@ def serve_reward(cfg: DictConfig, server: ServerConfig) -> None:
         cfg: `conf/serve_reward.yaml`.
         server: where to listen.
     """
-    rules = RewardRules(**cfg.rules)
+    rules = typed(RewardRules, cfg, "rules")
     loaded = host.load(cfg, "rm", MegatronGPTPRM)
     host.initialise(loaded, cfg)
     loaded.model.freeze()

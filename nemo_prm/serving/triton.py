@@ -13,15 +13,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import functools
 import ipaddress
 import logging
 import os
+import signal
 import socket
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
 import time
 from ctypes.util import find_library
 from pathlib import Path
@@ -34,10 +38,11 @@ from numpy.typing import NDArray
 from nemo_prm.config import ServerConfig
 from nemo_prm.errors import ServerError
 from nemo_prm.processes import free_ports
-from nemo_prm.serving.watchdog import clean, processes_from
+from nemo_prm.serving.watchdog import clean, model_folders, processes_from, runs
 from nemo_prm.serving.wire import ModelSpec, resolve_token
 
 START_TIMEOUT_S = 60.0
+IDLE_S = 5.0  # without a batch, after which nothing is in flight; a Triton without connections ends before
 RANK_VARIABLES = (  # of torchrun, Lightning's own launcher, mpirun, srun; the later may be inherited by the earlier
     "RANK",
     "LOCAL_RANK",
@@ -165,9 +170,10 @@ def use_python_library() -> None:
 
 
 def check_address(config: ServerConfig) -> None:
-    """Check that the server may and can listen; call it before anything slow. Port 0 is replaced by a free one.
+    """Check that the server may and can listen; call it before anything slow.
 
-    Does nothing on ranks other than 0, which do not listen.
+    Port 0 is replaced by a free one, a host's name by its address: Triton takes no names. Does nothing on ranks other
+    than 0, which do not listen.
 
     Raises:
         ServerError: the port is taken, the address is not this machine's, or it is open to others without a token.
@@ -175,10 +181,16 @@ def check_address(config: ServerConfig) -> None:
     ranks = [os.environ[name] for name in RANK_VARIABLES if name in os.environ]
     if ranks and ranks[0] != "0":
         return
+    for option, port in (("port", config.port), ("metrics_port", config.metrics_port)):
+        if port is not None and not 0 <= port <= 65535:
+            raise ServerError(f"server.{option} must lie in [0, 65535], got {port}")
+    if config.port == config.metrics_port != 0:
+        raise ServerError(f"server.port and server.metrics_port are both {config.port}")
     try:
-        address = socket.getaddrinfo(config.host, config.port, type=socket.SOCK_STREAM)[0]
+        address = socket.getaddrinfo(config.host, config.port, socket.AF_INET, socket.SOCK_STREAM)[0]
     except socket.gaierror as error:
-        raise ServerError(f"host {config.host!r} has no address on this machine: {error.strerror}") from error
+        raise ServerError(f"host {config.host!r} has no IPv4 address: {error.strerror}") from error
+    config.host = address[4][0]
     if not ipaddress.ip_address(address[4][0]).is_loopback and not resolve_token(config.token):
         raise ServerError(
             f"host {config.host} can be reached from other machines, so a token is needed: set NEMO_PRM_TOKEN or "
@@ -219,6 +231,9 @@ class TritonProcess:
         self._extensions: dict[str, dict[str, Any]] = {}  # of Triton's model configs, by model
         self._triton: Any = None
         self._watchdog: subprocess.Popen[bytes] | None = None
+        self._processes: dict[int, list[str]] = {}
+        self._lock = threading.Lock()
+        self._running, self._last_used = 0, 0.0  # batches, and when one ended
 
     def bind(
         self,
@@ -237,7 +252,7 @@ class TritonProcess:
             mixed_shapes: put requests of different lengths into one batch; else Triton batches equal shapes alone.
             info: what the model config shows as `parameters`, at /v2/models/NAME/config.
         """
-        self._bindings.append((spec, infer, model_config))
+        self._bindings.append((spec, [self._counted(each) for each in infer], model_config))
         parameters = {name: {"string_value": value} for name, value in (info or {}).items()}
         self._extensions[spec.name] = {"mixed_shapes": mixed_shapes, "parameters": parameters}
 
@@ -301,7 +316,7 @@ class TritonProcess:
 
     def alive(self) -> bool:
         """Whether Triton and every model's stub run; without a stub, Triton goes on and answers errors."""
-        return bool(self._triton.is_alive()) and all(_runs(process) for process in self._processes)
+        return bool(self._triton.is_alive()) and all(runs(process) for process in self._processes)
 
     def last_log_lines(self, count: int = 3) -> str:
         """The end of Triton's log, on one line."""
@@ -310,15 +325,41 @@ class TritonProcess:
         lines = [line for line in text.splitlines() if line.strip() and not line.startswith(("|", "+"))]
         return " / ".join(lines[-count:]) or "it logged nothing"
 
+    def _counted(self, infer: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(infer)
+        def run(requests: Any) -> Any:
+            with self._lock:
+                self._running += 1
+            try:
+                return infer(requests)
+            finally:
+                with self._lock:
+                    self._running, self._last_used = self._running - 1, time.monotonic()
+
+        return run
+
+    def _kill_when_idle(self) -> None:
+        """Kill a Triton that has been told to end and has nothing to do any more.
+
+        It would wait for every client to close its connection, up to `drain_s`; one that keeps it open does not.
+        """
+        started = time.monotonic()
+        while self._running or time.monotonic() < max(started, self._last_used) + IDLE_S:
+            time.sleep(0.1)
+        for process in self._processes.keys() - model_folders(self._processes).keys():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
+
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._triton is not None and self._triton._triton_server is not None:
+            threading.Thread(target=self._kill_when_idle, daemon=True).start()
             self._triton.stop()  # SIGINT: no new requests, those in flight get `drain_s` seconds
         if self._watchdog is not None:
             self._watchdog.terminate()
             self._watchdog.wait()
-            clean(os.getpid(), str(self._directory))
+            clean(os.getpid(), str(self._directory), model_folders(self._processes).values())
 
 
 def _security(token: str | None) -> dict[str, Any]:
@@ -382,13 +423,6 @@ def _extend_config(model: Any, mixed_shapes: bool, parameters: Mapping[str, Any]
         return {**config, "parameters": {**config.get("parameters", {}), **parameters}}
 
     model.get_model_config = config
-
-
-def _runs(process: int) -> bool:
-    try:
-        return bool(Path(f"/proc/{process}/cmdline").read_bytes())  # empty once it has ended
-    except OSError:
-        return False
 
 
 def _answers(host: str, port: int) -> bool:

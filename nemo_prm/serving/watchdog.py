@@ -30,6 +30,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Iterable
 
 
 def wait_for_end(pid: int) -> None:
@@ -60,15 +61,38 @@ def processes_from(directory: str) -> dict[int, list[str]]:
     return found
 
 
-def clean(pid: int, directory: str, patience_s: float = 10.0) -> None:
-    """Kill what runs from `directory`; delete it, the stubs' model folders and the shared memory of server `pid`."""
-    folders = set()
+def runs(process: int) -> bool:
+    """Whether a process has not ended."""
+    try:
+        return bool(Path(f"/proc/{process}/cmdline").read_bytes())  # empty once it has ended
+    except OSError:
+        return False
+
+
+def model_folders(processes: dict[int, list[str]]) -> dict[int, Path]:
+    """The stubs among `processes_from`, and where each has its model: folderXXXXXX/1/model.py, its first argument."""
+    models = {process: Path(arguments[1]) for process, arguments in processes.items() if len(arguments) > 1}
+    return {
+        process: model.parent.parent
+        for process, model in models.items()
+        if model.name == "model.py" and model.parent.parent.name.startswith("folder")
+    }
+
+
+def clean(pid: int, directory: str, known: Iterable[Path] = (), patience_s: float = 10.0) -> None:
+    """Kill what runs from `directory`; delete it, the stubs' model folders and the shared memory of server `pid`.
+
+    Args:
+        pid: of the server.
+        directory: of its Triton.
+        known: model folders of stubs that may have ended.
+        patience_s: for processes to die.
+    """
+    folders = set(known)
     deadline = time.monotonic() + patience_s
     while (running := processes_from(directory)) and time.monotonic() < deadline:
-        for process, arguments in running.items():
-            model = Path(arguments[1]) if len(arguments) > 1 else Path()  # a stub's: /tmp/folderXXXXXX/1/model.py
-            if model.name == "model.py" and model.parent.parent.name.startswith("folder"):
-                folders.add(model.parent.parent)
+        folders |= set(model_folders(running).values())
+        for process in running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
         time.sleep(0.05)

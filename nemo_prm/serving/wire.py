@@ -25,7 +25,7 @@ from typing import Any, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from nemo_prm.errors import RequestError
+from nemo_prm.errors import ConfigError, RequestError
 
 Arrays = Mapping[str, NDArray[Any]]
 
@@ -173,8 +173,15 @@ CRITIC_LOAD = ModelSpec(  # ours: makes the critic that of the actor's checkpoin
 
 
 def resolve_token(token: str | None) -> str | None:
-    """The configured access token, else the environment's; an empty one means none."""
-    return token or os.environ.get(TOKEN_VARIABLE) or None
+    """The configured access token, else the environment's, without blanks around it; an empty one means none.
+
+    Raises:
+        ConfigError: HTTP cannot carry it.
+    """
+    found = (token or os.environ.get(TOKEN_VARIABLE) or "").strip()
+    if not (found.isascii() and found.isprintable()):
+        raise ConfigError("a token must be of printable ASCII characters; make one with: openssl rand -hex 16")
+    return found or None
 
 
 def encode_text(texts: Sequence[str] | Sequence[Sequence[str]], name: str = "text") -> NDArray[np.object_]:

@@ -199,10 +199,10 @@ def test_an_override_that_cannot_be_read_is_named(tmp_path: Path) -> None:
 
 def test_a_script_whose_stack_is_not_installed_says_so(tmp_path: Path) -> None:
     (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('none', name='torch')")
-    command = [sys.executable, str(ROOT / "scripts/train_prm.py"), "data=x", "output=y"]
+    command = [sys.executable, str(ROOT / "scripts/serve_generation.py")]
     variables = os.environ | {"PYTHONPATH": f"{tmp_path}:{ROOT}"}
     result = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, timeout=120)
     assert error_of(result) == (
-        "error: train_prm.py needs torch, which is not installed: run it in NVIDIA's NeMo container, or pip install "
-        "-c constraints.txt '.[nemo]'"
+        "error: serve_generation.py needs torch, which is not installed: run it in NVIDIA's NeMo container, or "
+        "pip install -c constraints.txt '.[nemo]'"
     )

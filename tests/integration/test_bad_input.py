@@ -201,6 +201,23 @@ def test_checkpoint_that_is_no_nemo(script: str, tmp_path: Path, no_checkpoint: 
     assert f"{no_checkpoint} is no .nemo checkpoint" in message
 
 
+def test_checkpoint_that_was_cut_short(tmp_path: Path) -> None:
+    _need_policy()
+    path, whole = tmp_path / "cut.nemo", policy_path().read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    overrides = (f"checkpoint={path}", "value_init=none", f"output={tmp_path}", "server.port=0")
+    result = run("serve_critic", *overrides, timeout=HEAVY_S)
+    assert result.returncode == 2, result.stderr[-3000:]
+    assert f"error: {path} cannot be read (unexpected end of data): is it a copy that was cut short?" in result.stderr
+
+
+@pytest.mark.parametrize("override", ["server.host=null", "+server.foo=1", "server.port=abc"])
+def test_options_of_a_server_that_cannot_be(override: str) -> None:
+    assert refusal(run("serve_critic", "checkpoint=embedded", "output=x", "value_init=none", override)).startswith(
+        "error: server: "
+    )
+
+
 @pytest.mark.parametrize("script", LOADERS)
 def test_checkpoint_that_is_missing(script: str, tmp_path: Path) -> None:
     path = tmp_path / "nowhere.nemo"

@@ -67,6 +67,12 @@ def test_rules_are_followed_and_shown(server: Server) -> None:
     assert shown == {"clamp": 0.5, "normalise": False, "code_only": False}
 
 
+def test_a_response_with_nothing_to_score_has_no_scores(server: Server) -> None:
+    with RewardClient(RewardClientConfig(url=server.url)) as client:
+        assert client.score_steps(["#", "#c\n", "#"], ["", "x=1\n", ""], [False, True, True])[::2] == [[], []]
+        assert client.score_steps(["#"], [""], [False]) == [[]]
+
+
 def test_a_full_queue_refuses_and_clients_come_again(server: Server) -> None:
     inputs = {"prompts": encode_text(["#c\n"] * 4), "responses": encode_text([FENCED * 9] * 4)}
     client = ModelClient(PRM, RewardClientConfig(url=server.url))

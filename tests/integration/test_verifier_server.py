@@ -24,6 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Iterator
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -37,6 +38,7 @@ from nemo_prm.errors import ConfigError, RequestError, ServerError
 from nemo_prm.sandbox.level import bubblewrap, offered_levels
 from nemo_prm.serving.model_client import HTTPFailure, ModelClient
 from nemo_prm.serving.verifier_client import VerifierClient, open_verifier
+from nemo_prm.serving.watchdog import model_folders
 from nemo_prm.serving.wire import VERIFIER, encode_text
 from nemo_prm.types import Problem, TestCase, Verdict
 
@@ -270,6 +272,12 @@ def test_a_host_that_is_silent_costs_the_timeout_and_no_verdict(server: Server) 
 # ---------------------------------------------------------------- token, queue, end
 
 
+def stub_folders(server: Server) -> list[Path]:
+    """Where Triton has unpacked its models."""
+    arguments = {pid: Path(f"/proc/{pid}/cmdline").read_text().split("\0") for pid in server.processes()}
+    return list(model_folders(arguments).values())
+
+
 def test_a_token_a_full_queue_a_termination_and_what_comes_after(problems: Path, tmp_path: Path) -> None:
     options = ("max_queue=1", "concurrent_batches=1", "max_batch=1", "sandbox.stop_at_first_failure=true")
     with start(tmp_path, problems, *options, NEMO_PRM_TOKEN="secret") as server:
@@ -300,11 +308,16 @@ def test_a_token_a_full_queue_a_termination_and_what_comes_after(problems: Path,
         options = {"token": "secret", "batch_size": 1, "requests_per_host": 8, "reconnect_timeout_s": 1.0}
         with client(server.url, **options) as verifier:
             assert statuses(verifier.verify_many([(ADD, slow(0.1))] * 12)) == ["passed"] * 12  # it tries again
-            with ThreadPoolExecutor(1) as pool:
+            address, folders = urlsplit(server.url), stub_folders(server)
+            assert folders and all(folder.exists() for folder in folders)
+            with ThreadPoolExecutor(1) as pool, socket.create_connection((address.hostname, address.port)):
                 in_flight = pool.submit(verifier.verify, ADD, slow(1.0))
                 time.sleep(0.5)
+                start_s = time.monotonic()  # an idle connection does not hold it up for `drain_s`
                 assert server.stop(signal.SIGTERM) == 0, server.log.read_text()[-3000:]
+                assert time.monotonic() - start_s < 25.0
                 assert in_flight.result().passed
+            assert not any(folder.exists() for folder in folders)
             start_s = time.monotonic()
             with pytest.raises(ServerError, match="no answer from model verifier at any .*Connection refused"):
                 verifier.verify_many([(ADD, RIGHT)] * 20)

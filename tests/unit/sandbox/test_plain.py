@@ -235,6 +235,8 @@ HOSTILE = {
     "many sets of one hash": lambda: joined(
         lambda i: joined(lambda j: SAME_HASH % (j * HASH_MODULUS), 500, '{"s":[%s]}'), 1000
     ),
+    "a string without an end": lambda: "{" + "," * 3_000_001 + '"' + '\\"' * 1_000_000,
+    "more keys than nodes": lambda: joined(str, 1_100_000, '{"s":[%s]}'),
     "keys that are no pairs": lambda: joined(lambda i: "1", 100_000, '{"d":[%s]}'),
 }
 

@@ -979,13 +979,70 @@ RECURSION = "@functools.lru_cache(None)\ndef f(n):\n    return 0 if n == 0 else 
         ("\ufeffprint(1)\n", "1\n"),
         ("import io, sys\nout = io.TextIOWrapper(sys.stdout.buffer)\nout.write('1\\n')\n", "1\n"),
         ("import io\nout = io.BufferedWriter(io.FileIO(1, 'w'))\nout.write(b'1\\n')\n", "1\n"),
+        ("class A:\n    def __del__(self):\n        print(1)\na = A()\n", "1\n"),
+        ("def g():\n    try:\n        yield\n    finally:\n        print(1)\ni = g()\nnext(i)\n", "1\n"),
     ],
-    ids=["a deep stack", "the default recursion limit", "a byte order mark", "a wrapper", "a buffer"],
+    ids=["a deep stack", "default recursion limit", "byte order mark", "a wrapper", "a buffer", "__del__", "finally"],
 )
 def test_what_plain_python_does(verifier: SandboxVerifier, program: str, stdout: str) -> None:
     problem = Problem("p", "", (TestCase("stdio", stdout=stdout),), time_limit_s=5.0)
     verdict = verifier.verify(problem, program)
     assert verdict.passed, verdict
+
+
+@pytest.mark.parametrize("level", [level for level in offered_levels() if level != "rlimits"])
+def test_a_pool_of_threads(level: Level) -> None:
+    program = "from multiprocessing.pool import ThreadPool\nprint(sum(ThreadPool(2).map(abs, [1, -4])))\n"
+    problem = Problem("p", "", (TestCase("stdio", stdout="5\n"),), time_limit_s=5.0)
+    with SandboxVerifier(workers=1, level=level) as verifier:
+        assert verifier.verify(problem, program).passed
+
+
+DETACHED = """
+import ctypes
+libc = ctypes.CDLL(None, use_errno=True)
+libc.shmat.restype = ctypes.c_void_p
+libc.shmat.argtypes = [ctypes.c_int, ctypes.c_void_p, ctypes.c_int]
+libc.shmdt.argtypes = [ctypes.c_void_p]
+def f():
+    for _ in range(8):
+        key = libc.shmget(0, 64 << 20, 0o1600)
+        at = libc.shmat(key, None, 0)
+        if key < 0 or at in (None, 2**64 - 1):
+            return "no memory to be had"
+        ctypes.memset(at, 1, 64 << 20)
+        libc.shmdt(at)
+    while True:
+        pass
+"""
+
+
+def test_memory_that_is_let_go_of_but_kept_counts(verifier: SandboxVerifier) -> None:
+    verdict = verifier.verify(call_problem(([], 1), memory_limit_mb=128, time_limit_s=5.0), DETACHED)
+    assert verdict.status == "memory_limit" or "no memory" in (verdict.actual or ""), verdict
+
+
+def test_no_namespace_of_a_programs_own(verifier: SandboxVerifier) -> None:
+    program = "import ctypes\ndef f():\n    return ctypes.CDLL(None).unshare(0x10000000)\n"  # CLONE_NEWUSER
+    verdict = verifier.verify(call_problem(([], -1)), program)
+    assert verdict.passed or verifier.level == "rlimits", verdict
+
+
+def test_opening_to_read_does_not_truncate(verifier: SandboxVerifier) -> None:
+    """Landlock before Linux 6.2 does not know of it, and the owner of a file may."""
+    program = code("""
+        import os
+        def f():
+            with open("own", "w") as file:
+                file.write("kept")
+            try:
+                os.close(os.open("own", os.O_RDONLY | os.O_TRUNC))
+            except PermissionError:
+                pass
+            return open("own").read()
+    """)
+    verdict = verifier.verify(call_problem(([], "kept")), program)
+    assert verdict.passed or verifier.level != "rlimits", verdict
 
 
 def test_a_string_of_commas_is_one_value(verifier: SandboxVerifier) -> None:

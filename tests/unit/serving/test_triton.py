@@ -19,8 +19,9 @@ import socket
 import pytest
 
 from nemo_prm.config import ServerConfig
-from nemo_prm.errors import ServerError
+from nemo_prm.errors import ConfigError, ServerError
 from nemo_prm.serving.triton import check_address, python_library, use_python_library
+from nemo_prm.serving.wire import resolve_token
 
 
 @pytest.fixture(autouse=True)
@@ -54,6 +55,34 @@ def test_an_address_open_to_others_needs_a_token(monkeypatch: pytest.MonkeyPatch
 def test_an_address_of_another_machine_is_refused() -> None:
     with pytest.raises(ServerError, match="cannot listen on 192.0.2.1:0: Cannot assign requested address"):
         check_address(ServerConfig(host="192.0.2.1", port=0, token="secret"))  # reserved for documentation
+
+
+def test_a_name_becomes_the_address_that_triton_can_take() -> None:
+    config = ServerConfig(host="localhost", port=0)
+    check_address(config)
+    assert config.host == "127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (ServerConfig(host="::1", port=0), "host '::1' has no IPv4 address"),
+        (ServerConfig(host="no.such.host.invalid", port=0), "has no IPv4 address"),
+        (ServerConfig(port=70000), r"server.port must lie in \[0, 65535\], got 70000"),
+        (ServerConfig(port=0, metrics_port=-1), r"server.metrics_port must lie in \[0, 65535\], got -1"),
+        (ServerConfig(port=5000, metrics_port=5000), "server.port and server.metrics_port are both 5000"),
+    ],
+)
+def test_addresses_on_which_nothing_can_listen(config: ServerConfig, message: str) -> None:
+    with pytest.raises(ServerError, match=message):
+        check_address(config)
+
+
+@pytest.mark.parametrize("token", ["日本", "a\nb", "a\x7f"])
+def test_a_token_that_http_cannot_carry_is_refused(token: str) -> None:
+    with pytest.raises(ConfigError, match="a token must be of printable ASCII characters"):
+        resolve_token(token)
+    assert resolve_token(" from a file\r\n") == "from a file"
 
 
 @pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])
