@@ -19,10 +19,12 @@ trainers (`train_prm`, `serve_reward`, `serve_critic`, `train_ppo`) keep the hos
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Optional
+from typing import Any, Optional, TypeVar
 
 from nemo_prm.errors import ConfigError
 from nemo_prm.types import SamplingParams
+
+Schema = TypeVar("Schema")
 
 MISSING = "???"  # OmegaConf's marker for a mandatory value
 MAX_STOPS = 16  # stop strings of one request
@@ -326,3 +328,31 @@ class StudyConfig:
     startup_timeout_s: float = 300.0  # for one server
     run: bool = True  # False: write the page of the results that are there
     stage: Optional[str] = None  # set by the study itself: what a worker is to run
+
+
+def typed(schema: type[Schema], cfg: Any, name: str) -> Schema:
+    """The part `name` of a config tree that is otherwise the host's, checked against a dataclass of ours.
+
+    Raises:
+        ConfigError: it has a key that there is not, or a value of another type.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        found: Schema = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), cfg[name]))  # type: ignore
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{name}: {one_line(error)}") from None
+    return found
+
+
+def one_line(error: BaseException) -> str:
+    """Hydra and OmegaConf spread a message over lines ("Could not override 'x'." / "Key 'x' is not in struct ...")."""
+    parts = [str(error), str(error.__cause__ or "")]
+    lines = [line.strip() for part in parts for line in part.splitlines()]
+    noise = ("full_key:", "object_type=", "reference_type=", "To append to your config use")
+    keep = [line for line in lines if line and not line.startswith(noise)]
+    key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
+    if key and any("is not a ListConfig" in line for line in keep):
+        return f"{key} takes a list: '{key}=[...]'"
+    return " ".join(dict.fromkeys(keep))

@@ -26,11 +26,10 @@ import signal
 import sys
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, Callable, NoReturn, TypeVar
+from typing import Any, Callable, NoReturn
 
-from nemo_prm.errors import ConfigError, NemoPrmError
-
-Schema = TypeVar("Schema")
+from nemo_prm.config import one_line
+from nemo_prm.errors import NemoPrmError
 
 # What the light installation lacks: packages by import name and, where metadata is asked for, as they are distributed.
 HEAVY = {
@@ -84,7 +83,7 @@ def script(schema: type | None = None) -> Callable[[Callable[[Any], None]], Call
                 try:
                     config = OmegaConf.to_object(cfg) if schema is not None else cfg
                 except OmegaConfBaseException as error:
-                    fail(_one_line(error))
+                    fail(one_line(error))
                 try:
                     main(config)
                 except NemoPrmError as error:
@@ -105,9 +104,9 @@ def script(schema: type | None = None) -> Callable[[Callable[[Any], None]], Call
             try:
                 compose_and_run()
             except OverrideParseException as error:
-                fail(f"{error.override}: {_one_line(error)}; where a value holds = , ( or quotes: 'key=\"value\"'")
+                fail(f"{error.override}: {one_line(error)}; where a value holds = , ( or quotes: 'key=\"value\"'")
             except HydraException as error:
-                fail(_one_line(error))
+                fail(one_line(error))
             except KeyboardInterrupt:
                 print("\ninterrupted", file=sys.stderr)
                 sys.exit(128 + signal.SIGINT)
@@ -115,34 +114,6 @@ def script(schema: type | None = None) -> Callable[[Callable[[Any], None]], Call
         return run
 
     return decorate
-
-
-def typed(schema: type[Schema], cfg: Any, name: str) -> Schema:
-    """The part `name` of a config tree that is otherwise the host's, checked against a dataclass of ours.
-
-    Raises:
-        ConfigError: it has a key that there is not, or a value of another type.
-    """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        found: Schema = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(schema), cfg[name]))  # type: ignore
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{name}: {_one_line(error)}") from None
-    return found
-
-
-def _one_line(error: BaseException) -> str:
-    """Hydra and OmegaConf spread a message over lines ("Could not override 'x'." / "Key 'x' is not in struct ...")."""
-    parts = [str(error), str(error.__cause__ or "")]
-    lines = [line.strip() for part in parts for line in part.splitlines()]
-    noise = ("full_key:", "object_type=", "reference_type=", "To append to your config use")
-    keep = [line for line in lines if line and not line.startswith(noise)]
-    key = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")), "")
-    if key and any("is not a ListConfig" in line for line in keep):
-        return f"{key} takes a list: '{key}=[...]'"
-    return " ".join(dict.fromkeys(keep))
 
 
 def _unknown_keys(cfg: Any, schema: Any, path: str = "") -> list[str]:

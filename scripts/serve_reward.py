@@ -13,8 +13,8 @@
 
 from omegaconf import DictConfig
 
-from nemo_prm.config import ServerConfig
-from nemo_prm.entry import script, typed
+from nemo_prm.config import ServerConfig, typed
+from nemo_prm.entry import script
 from nemo_prm.errors import ConfigError
 from nemo_prm.megatron.checkpoint import has_reward_head, resolve_nemo
 

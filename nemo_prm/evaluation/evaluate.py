@@ -23,10 +23,10 @@ from typing import Any, Callable, Mapping, NamedTuple, Sequence
 from tqdm import tqdm
 
 from nemo_prm.config import EvaluateConfig
+from nemo_prm.data.fitting import generate_fitting
 from nemo_prm.data.steps import make_program
 from nemo_prm.errors import ConfigError
 from nemo_prm.evaluation.pass_at_k import Counts, Estimate, estimate
-from nemo_prm.labeling.oracle import generate_fitting
 from nemo_prm.metrics import finite_or_null
 from nemo_prm.protocols import Generator, Verifier
 from nemo_prm.types import Problem, Status

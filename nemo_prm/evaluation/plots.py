@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import io
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Iterator, Mapping, Sequence
 
 from nemo_prm.errors import ConfigError, DataError
@@ -73,12 +74,36 @@ def draw_prm(results: Mapping[str, Any]) -> str:
         left.plot([x for x, _ in roc], [y for _, y in roc], color=COLOURS[0])
         left.set(xlabel="bad lines scored at least as high", ylabel="good lines scored at least as high")
         left.set_title("ROC", fontsize=9)
-        right.plot([p for p, _, _ in bins], [o for _, o, _ in bins], color=COLOURS[0], marker="o", markersize=4)
-        for predicted, observed, count in bins:
-            right.annotate(str(count), (predicted, observed), xytext=(4, -10), fontsize=7, textcoords="offset points")
-        right.set(xlabel="predicted chance that a line is good", ylabel="share of good lines")
+        _draw_bins(right, bins)
         right.set_title("Reliability", fontsize=9)
         return _as_url(figure)
+
+
+def draw_reliability(path: Path, bins: Sequence[Mapping[str, float]]) -> None:
+    """Write a plot of the chance that lines were said to have against the share that was good (SVG).
+
+    Args:
+        path: of the file.
+        bins: as dicts of `nemo_prm.evaluation.step_metrics.Bin`.
+
+    Raises:
+        ConfigError: matplotlib is not installed.
+    """
+    with _style():
+        figure = _figure(4.5, 4.5)
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle=":")
+        axes.set(xlim=(0, 1), ylim=(0, 1.02), aspect="equal")
+        _draw_bins(axes, [(each["predicted"], each["observed"], int(each["lines"])) for each in bins if each["lines"]])
+        path.write_bytes(_as_svg(figure))
+
+
+def _draw_bins(axes: Any, bins: Sequence[tuple[float, float, int]]) -> None:
+    """Predicted chance against observed share, with the number of lines beside each point."""
+    axes.plot([p for p, _, _ in bins], [o for _, o, _ in bins], color=COLOURS[0], marker="o", markersize=4)
+    for predicted, observed, count in bins:
+        axes.annotate(str(count), (predicted, observed), xytext=(4, -10), fontsize=7, textcoords="offset points")
+    axes.set(xlabel="predicted chance that a line is good", ylabel="share of good lines")
 
 
 @contextmanager
@@ -109,9 +134,13 @@ def _figure(width: float, height: float) -> Any:
     return figure
 
 
-def _as_url(figure: Any) -> str:
+def _as_svg(figure: Any) -> bytes:
     from matplotlib.backends.backend_svg import FigureCanvasSVG
 
     content = io.BytesIO()
     FigureCanvasSVG(figure).print_svg(content, metadata={"Date": None})
-    return "data:image/svg+xml;base64," + base64.b64encode(content.getvalue()).decode()
+    return content.getvalue()
+
+
+def _as_url(figure: Any) -> str:
+    return "data:image/svg+xml;base64," + base64.b64encode(_as_svg(figure)).decode()

@@ -23,14 +23,15 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Awaitable, Callable, Hashable, NamedTuple, Sequence, TypeVar
 from weakref import WeakValueDictionary
 
+from nemo_prm.data.fitting import generate_fitting
 from nemo_prm.data.problems import problem_to_json
 from nemo_prm.data.steps import code_span, make_program
-from nemo_prm.errors import GeneratorError, PromptTooLongError
+from nemo_prm.errors import GeneratorError
 from nemo_prm.labeling.batcher import Batcher, Stopped
 from nemo_prm.labeling.cache import Cache, Drawn, digest
 from nemo_prm.labeling.priors import Waves
 from nemo_prm.protocols import Generator, Verifier
-from nemo_prm.types import Completion, Problem, SamplingParams, Verdict
+from nemo_prm.types import Problem, SamplingParams, Verdict
 
 Result = TypeVar("Result")
 
@@ -289,22 +290,3 @@ class Oracle:
             future.add_done_callback(lambda _: self._asked.pop(key))
         result: Result = await self._asked[key]
         return result
-
-
-def generate_fitting(
-    generator: Generator, prompts: Sequence[str], n: int, params: SamplingParams, seed: int, first: int = 0
-) -> tuple[dict[int, list[Completion]], set[int]]:
-    """Draw completions for the prompts that fit into the policy's context.
-
-    Returns:
-        Completions by index of the prompt, ascending, and the indices of the prompts that do not fit.
-    """
-    try:
-        return dict(enumerate(generator.generate(prompts, n, params, seed, first))), set()
-    except PromptTooLongError as error:
-        refused = set(error.indices)
-        if not refused:
-            raise
-    fitting = [i for i in range(len(prompts)) if i not in refused]
-    drawn = generator.generate([prompts[i] for i in fitting], n, params, seed, first) if fitting else []
-    return dict(zip(fitting, drawn)), refused

@@ -74,3 +74,13 @@ def has_reward_head(path: Path) -> bool:
     """Whether the checkpoint was saved from a model with a scalar head (a reward model, critic or PRM)."""
     target = re.search(r"^target:\s*(\S+)", read_config(path), flags=re.MULTILINE)
     return target is not None and any(kind in target.group(1) for kind in ("Reward", "Critic", "PRM"))
+
+
+def check_policy(path: Path) -> None:
+    """Make sure that `path` is a `.nemo` checkpoint of a policy.
+
+    Raises:
+        CheckpointError: no `.nemo`, or one of a model with a scalar head in place of a vocabulary.
+    """
+    if has_reward_head(path):
+        raise CheckpointError(f"{path} holds a model with a scalar head (reward model or critic), not a policy")

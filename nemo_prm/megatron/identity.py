@@ -22,7 +22,7 @@ from typing import Any, BinaryIO, Iterator, Mapping, NamedTuple
 import yaml
 
 from nemo_prm.errors import CheckpointError
-from nemo_prm.megatron.checkpoint import has_reward_head, read_config
+from nemo_prm.megatron.checkpoint import check_policy, read_config
 
 SAMPLES, SAMPLE = 32, 2**16  # pieces read of each file, and their size in bytes
 DIGITS = 12  # of the digest, in names
@@ -83,8 +83,7 @@ def identify(path: Path) -> Identity:
         config = yaml.safe_load(read_config(path))
     except yaml.YAMLError as error:
         raise CheckpointError(f"{path} holds a model config that is no YAML") from error
-    if has_reward_head(path):
-        raise CheckpointError(f"{path} holds a model with a scalar head (reward model or critic), not a policy")
+    check_policy(path)
     # Samples of the weights will do: no training leaves a million of them as they were.
     total, files = hashlib.sha256(), {}
     try:

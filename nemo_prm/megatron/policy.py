@@ -28,7 +28,7 @@ from omegaconf import OmegaConf
 from torch.distributed.checkpoint.api import CheckpointException
 
 from nemo_prm.errors import CheckpointError
-from nemo_prm.megatron.checkpoint import check_nemo, has_reward_head
+from nemo_prm.megatron.checkpoint import check_policy
 
 DTYPES = {"32": torch.float32, "bf16": torch.bfloat16, "16": torch.float16}
 
@@ -39,9 +39,7 @@ def load_policy(checkpoint: Path, tensor_parallel: int = 1, precision: str = "au
     Raises:
         CheckpointError: no `.nemo`, or one of a model with a scalar head in place of a vocabulary.
     """
-    check_nemo(checkpoint)
-    if has_reward_head(checkpoint):
-        raise CheckpointError(f"{checkpoint} holds a model with a scalar head (reward model or critic), not a policy")
+    check_policy(checkpoint)
     if precision == "auto":
         precision = "bf16" if torch.cuda.is_available() else "32"
     trainer = Trainer(

@@ -16,7 +16,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
-from typing import Any, Mapping, Sequence
+from typing import Any, Mapping
 
 import torch
 from nemo.utils import logging
@@ -24,7 +24,8 @@ from nemo_aligner.algorithms.supervised import SupervisedTrainer
 from nemo_aligner.utils import parallel_state
 
 from nemo_prm.data.jsonl import read_json, write_json
-from nemo_prm.errors import CheckpointError
+from nemo_prm.errors import CheckpointError, ConfigError
+from nemo_prm.evaluation.plots import draw_reliability
 from nemo_prm.evaluation.step_metrics import ScoredResponse, validation_report
 from nemo_prm.megatron.losses import IGNORE
 from nemo_prm.megatron.prm import MegatronGPTPRM
@@ -125,7 +126,10 @@ class PRMTrainer(SupervisedTrainer):
         best = self._keep_best({name: metrics[name] for name in ("first_error_f1", "auc", "mse")})
         if torch.distributed.get_rank() == 0:
             write_json(self.output / "validation.json", finite_or_null({"step": self.step, "best": best, **report}))
-            draw_reliability(self.output / "reliability.svg", report["reliability"])
+            try:
+                draw_reliability(self.output / "reliability.svg", report["reliability"])
+            except ConfigError as error:  # no matplotlib
+                logging.warning(f"reliability.svg is not drawn: {error}")
         torch.distributed.barrier()
         return metrics["mse"], metrics
 
@@ -153,29 +157,3 @@ def _rank(found: Mapping[str, float | None]) -> tuple[float, float, float]:
     numbers = (f1, auc, None if mse is None else -mse)
     f1, auc, error = (-math.inf if each is None or math.isnan(each) else each for each in numbers)
     return f1, auc, error
-
-
-def draw_reliability(path: Path, bins: Sequence[dict[str, float]]) -> None:
-    """Draw predicted chance against observed share, with the number of lines of each bin."""
-    try:
-        from matplotlib.backends.backend_svg import FigureCanvasSVG
-        from matplotlib.figure import Figure
-    except ImportError:
-        logging.warning("reliability.svg is not drawn: matplotlib is not installed")
-        return
-    filled = [each for each in bins if each["lines"]]
-    figure = Figure(figsize=(4.5, 4.5), layout="constrained")
-    FigureCanvasSVG(figure)
-    axes = figure.subplots()
-    axes.plot([0, 1], [0, 1], color="0.7", linewidth=1)
-    axes.plot([each["predicted"] for each in filled], [each["observed"] for each in filled], marker="o")
-    for each in filled:
-        axes.annotate(
-            str(each["lines"]),
-            (each["predicted"], each["observed"]),
-            xytext=(4, -10),
-            fontsize=7,
-            textcoords="offset points",
-        )
-    axes.set(xlim=(0, 1), ylim=(0, 1), xlabel="predicted chance that a line is good", ylabel="share of good lines")
-    figure.savefig(path, metadata={"Date": None})

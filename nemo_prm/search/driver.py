@@ -18,10 +18,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Callable, Iterator, NamedTuple, Sequence
 
 from nemo_prm.data.feedback import feedback
+from nemo_prm.data.fitting import generate_fitting
 from nemo_prm.data.steps import make_program
 from nemo_prm.data.thoughts import PRMInput, refine_hint, scored_texts
 from nemo_prm.errors import ConfigError, DataError
-from nemo_prm.labeling.oracle import generate_fitting
 from nemo_prm.protocols import Generator, StepScorer, Verifier
 from nemo_prm.search.moves import Assess, Assessment, Draw, Move, PublicProblem, Run, Score, Search, Strategy
 from nemo_prm.types import Problem, SamplingParams, Verdict

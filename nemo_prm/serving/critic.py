@@ -41,8 +41,7 @@ from nemo_aligner.utils.utils import extract_value_from_ckpt
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from nemo_prm.config import ServerConfig
-from nemo_prm.entry import typed
+from nemo_prm.config import ServerConfig, typed
 from nemo_prm.errors import ConfigError, RequestError
 from nemo_prm.megatron import host
 from nemo_prm.megatron.critic import MegatronGPTPRMCritic

@@ -28,10 +28,9 @@ from nemo_aligner.utils.distributed import run_distributed_inference
 from numpy.typing import NDArray
 from omegaconf import DictConfig
 
-from nemo_prm.config import ServerConfig
+from nemo_prm.config import ServerConfig, typed
 from nemo_prm.data.alignment import step_end_tokens
 from nemo_prm.data.steps import split_lines
-from nemo_prm.entry import typed
 from nemo_prm.errors import ConfigError, DataError, RequestError
 from nemo_prm.megatron import host
 from nemo_prm.megatron.prm import MegatronGPTPRM
