@@ -140,7 +140,7 @@ class Compiler:
                 process.communicate()
             errors.seek(0)
             message = errors.read(100_000).decode("utf-8", "replace")
-        if process.returncode == 128 + signal.SIGXFSZ:
+        if process.returncode in (-signal.SIGXFSZ, 128 + signal.SIGXFSZ):  # of the shell, or of what it started
             raise CompileError("the compiler says too much about it")
         if not message.startswith(STARTED) or process.returncode not in (0, 1, 4):  # 4: a crash of the compiler
             # The shell did not get as far as the source, or could not start the compiler.
