@@ -274,9 +274,8 @@ def _bubblewrap_command(bwrap: str) -> list[str]:
         command += ["--tmpfs", folder, "--remount-ro", folder]
     for name in ("zygote.py", "plain.py"):
         command += ["--ro-bind", str(HERE / name), f"/zygote/{name}"]
-    command += ["--bind", "/proc", "/proc", "--tmpfs", "/tmp"]
-    command += ["--symlink", "/tmp", "/dev/shm"]  # where semaphores are made; a ThreadPool has some
-    return [*command, "--remount-ro", "/", "--chdir", "/tmp", "--"]
+    command += ["--bind", "/proc", "/proc", "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp", "--"]
+    return command
 
 
 def _readable() -> list[str]:

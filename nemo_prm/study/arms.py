@@ -155,14 +155,15 @@ TABLES = (
     ),
     Table(
         "Credit at short range",
-        "GAE's lambda 0.95 in place of 1: an advantage is what the critic says that the next tokens have changed",
+        "GAE's lambda 0.95 in place of 1: an advantage is what the critic says that the next tokens have changed, so "
+        "much depends on how good the critic is",
         {
-            "rl": "neither, GAE's lambda 1",
             "rl_short_credit": None,
             "both_short_credit": None,
             "affine_short_credit": None,
+            "rl": "neither, GAE's lambda 1",
         },
-        reference="rl",
+        reference="rl_short_credit",
     ),
     Table(
         "Without a PRM",

@@ -990,14 +990,6 @@ def test_what_plain_python_does(verifier: SandboxVerifier, program: str, stdout:
     assert verdict.passed, verdict
 
 
-@pytest.mark.parametrize("level", [level for level in offered_levels() if level != "rlimits"])
-def test_a_pool_of_threads(level: Level) -> None:
-    program = "from multiprocessing.pool import ThreadPool\nprint(sum(ThreadPool(2).map(abs, [1, -4])))\n"
-    problem = Problem("p", "", (TestCase("stdio", stdout="5\n"),), time_limit_s=5.0)
-    with SandboxVerifier(workers=1, level=level) as verifier:
-        assert verifier.verify(problem, program).passed
-
-
 DETACHED = """
 import ctypes
 libc = ctypes.CDLL(None, use_errno=True)
