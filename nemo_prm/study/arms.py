@@ -93,9 +93,11 @@ ARMS = {
     "lambda_1": Arm("lambda 1 and 0.1", overrides={"lambda_failed": 1.0, "lambda_passed": 0.1}),
     "cross_entropy": Arm("cross-entropy", prm="prm_cross_entropy"),
     "soft": Arm("soft labels", prm="prm_soft"),
-    "rl_short_credit": Arm("neither", prm=None, dense_reward=False, value_init="none", overrides=SHORT_CREDIT),
-    "both_short_credit": Arm("DenseReward and ValueInit", overrides=SHORT_CREDIT),
-    "affine_short_credit": Arm("DenseReward and affine ValueInit", value_init="affine", overrides=SHORT_CREDIT),
+    "rl_short_credit": Arm(
+        "neither, GAE's lambda 0.95", prm=None, dense_reward=False, value_init="none", overrides=SHORT_CREDIT
+    ),
+    "both_short_credit": Arm("DenseReward and ValueInit, 0.95", overrides=SHORT_CREDIT),
+    "affine_short_credit": Arm("DenseReward and affine ValueInit, 0.95", value_init="affine", overrides=SHORT_CREDIT),
     "pass_rate": Arm(
         "pass rate as outcome", prm=None, dense_reward=False, value_init="none", overrides={"outcome": "pass_rate"}
     ),
