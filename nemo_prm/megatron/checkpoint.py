@@ -50,7 +50,11 @@ def read_config(path: Path) -> str:
     Raises:
         CheckpointError: the path is missing or no `.nemo` checkpoint.
     """
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:  # a name that is too long, a folder that is closed to us
+        raise CheckpointError(f"checkpoint {path}: {error.strerror}") from error
+    if not there:
         raise CheckpointError(f"checkpoint {path} does not exist")
     if path.is_dir():
         config = path / CONFIG_NAME

@@ -169,6 +169,9 @@ class RewardClient:
             prompt_lengths: int64 [B], in tokens.
         """
         ids = np.ascontiguousarray(tokens, dtype=np.int64)
+        if not len(ids):
+            nothing = np.zeros((0, max(ids.shape[-1] - 1, 0)), dtype=np.float32)
+            return LineScores(nothing, nothing, np.zeros(0, dtype=np.int64))
         lengths = [np.asarray(x, dtype=np.int64).reshape(-1, 1) for x in (sequence_lengths, prompt_lengths)]
         answers = [
             self._infer(
