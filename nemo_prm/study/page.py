@@ -34,6 +34,13 @@ MONITORS = (
     "init_policy_kl",
 )
 NEITHER, BOTH = "rl", "both"
+QUESTIONS = {  # an arm, and what it is compared with
+    "DenseReward and ValueInit against neither": (BOTH, NEITHER),
+    "With GAE's lambda 0.95, DenseReward and affine ValueInit against neither": (
+        "affine_short_credit",
+        "rl_short_credit",
+    ),
+}
 
 
 def write_page(path: Path, results: Mapping[Cell, Row], config: StudyConfig) -> None:
@@ -77,19 +84,20 @@ def _head(by_arm: Mapping[str, Mapping[int, Row]], config: StudyConfig) -> str:
         f"({config.evaluate_samples} samples each, temperature 0.2, top-p 0.95).\n\n"
         f"Settings: {shown}. An interval is Student's 95 % interval over seeds; a difference is taken seed by seed."
     )
-    if NEITHER in by_arm and BOTH in by_arm:
-        text += f"\n\n**{_verdict(by_arm)}**"
+    for question, (arm, reference) in QUESTIONS.items():
+        if arm in by_arm and reference in by_arm:
+            text += f"\n\n**{_verdict(question, by_arm[arm], by_arm[reference])}**"
     return text
 
 
-def _verdict(by_arm: Mapping[str, Mapping[int, Row]]) -> str:
-    gain = difference(by_arm[BOTH], by_arm[NEITHER], lambda row: row["pass_at_1"])
+def _verdict(question: str, arm: Mapping[int, Row], reference: Mapping[int, Row]) -> str:
+    gain = difference(arm, reference, lambda row: row["pass_at_1"])
     if gain.num_values < 2:
-        return "One seed says nothing about the effect of the PRM."
+        return f"{question}: one seed says nothing."
     points = f"{100 * gain.value:+.1f} points of Pass@1 ({_interval(gain)}, {gain.num_values} seeds)"
     if not gain.excludes_zero():
-        return f"DenseReward and ValueInit against neither: {points}. The interval holds zero: no effect is shown."
-    return f"DenseReward and ValueInit against neither: {points}. The interval excludes zero."
+        return f"{question}: {points}. The interval holds zero: no effect is shown."
+    return f"{question}: {points}. The interval excludes zero."
 
 
 def _table(table: Table, rows: Mapping[str, Mapping[int, Row]]) -> str:

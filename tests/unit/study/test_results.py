@@ -86,7 +86,7 @@ def test_no_effect_is_called_none(tmp_path: Path) -> None:
 
 def test_one_seed_claims_nothing(tmp_path: Path) -> None:
     text = page(tmp_path, {"rl": [0.2], "both": [0.9]})
-    assert "**One seed says nothing about the effect of the PRM.**" in text
+    assert "**DenseReward and ValueInit against neither: one seed says nothing.**" in text
 
 
 def test_the_page_is_the_same_each_time(tmp_path: Path) -> None:
