@@ -15,10 +15,10 @@
 
 The PRM has random weights and the embedded policy's size. A good request has 1 to 4 sequences and must get what each
 of them gets alone from the same model in another process. One in twenty is malformed in one of the ways of
-`MALFORMED` and must get that way's own message. Memory is the proportional set size of the server and all its
-processes after each tenth of the requests, and a rest in which the server gives back what it has freed. Exits with 1
-where an answer is wrong, or where memory has grown by over 5 % since the third tenth: until then allocators fill their
-pools.
+`MALFORMED` and must get that way's own message. Memory is the proportional set size, without files, of the server and
+all its processes after each tenth of the requests, and a rest in which the server gives back what it has freed. Exits
+with 1 where an answer is wrong, or where memory has grown by over 5 % since the third tenth: until then allocators
+fill their pools.
 """
 
 from __future__ import annotations
@@ -139,12 +139,16 @@ def expected_scores(folder: Path) -> None:
 
 
 def resident_mib(pid: int) -> dict[str, float]:
-    """Memory by program of a process and all that came of it; what they share counts once (proportional set size)."""
+    """Memory by program of a process and all that came of it; what they share counts once (proportional set size).
+
+    Files are left out: libraries that are mapped elsewhere on the machine, too, seem to grow when those processes end.
+    """
     total: Counter[str] = Counter()
     for each in (pid, *descendants(pid)):
         try:
             rollup = Path(f"/proc/{each}/smaps_rollup").read_text()
-            total[Path(f"/proc/{each}/comm").read_text().strip()] += int(rollup.split("Pss:")[1].split()[0]) / 1024
+            found = [int(rollup.split(f"{name}:")[1].split()[0]) for name in ("Pss_Anon", "Pss_Shmem", "SwapPss")]
+            total[Path(f"/proc/{each}/comm").read_text().strip()] += sum(found) / 1024
         except (OSError, IndexError):  # it has ended
             continue
     return dict(total)
