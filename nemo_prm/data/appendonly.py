@@ -18,7 +18,7 @@ import os
 from pathlib import Path
 from typing import BinaryIO, Iterator
 
-from nemo_prm.data.jsonl import PathLike
+from nemo_prm.data.jsonl import PathLike, naming
 from nemo_prm.errors import DataError
 
 
@@ -67,11 +67,11 @@ class AppendOnlyFile:
         """
         start, left = self._size, line + b"\n"
         try:
-            while left:  # past the buffer of `_file`, whose position stays; it is append-only: always at the end
-                left = left[os.pwrite(self._file.fileno(), left, self._size) :]
-        except OSError as error:
+            with naming(self.path):
+                while left:  # past the buffer of `_file`, whose position stays; it is append-only: always at the end
+                    left = left[os.pwrite(self._file.fileno(), left, self._size) :]
+        except OSError:
             os.ftruncate(self._file.fileno(), start)
-            error.filename = str(self.path)
             raise
         self._size += len(line) + 1
         return start

@@ -312,18 +312,12 @@ def _metadata(row: Fields) -> Mapping[str, Any]:
     return value
 
 
-UNREADABLE = (  # base64's errors are ValueErrors
-    *(ValueError, LookupError, TypeError, AttributeError, RecursionError),
-    *(EOFError, zlib.error),
-)
-
-
 def _livecodebench_tests(row: Fields, key: str, metadata: Mapping[str, Any]) -> tuple[TestCase, ...]:
     text = row.text(key, "") or "[]"
     try:
         cases = json.loads(text if text.lstrip().startswith("[") else _unpickled(text))
         return tuple(_livecodebench_test(case, metadata) for case in cases)
-    except UNREADABLE as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, zlib.error) as error:
         raise row.error(key, f"cannot be read ({error})") from None
 
 

@@ -19,16 +19,16 @@ import torch
 
 
 class RolloutRow(NamedTuple):
-    """A response of a rollout batch: its tokens behind the prompt's, and `num_tokens` of both together."""
+    """A response of a rollout batch: its tokens behind the prompt's, and the length of both together."""
 
     tokens: list[int]
     prompt_length: int
-    num_tokens: int
+    total_length: int
     problem_index: int
 
     @property
     def response(self) -> list[int]:
-        return self.tokens[self.prompt_length : self.num_tokens]
+        return self.tokens[self.prompt_length : self.total_length]
 
 
 def rollout_rows(batch: Mapping[str, torch.Tensor]) -> list[RolloutRow]:

@@ -346,7 +346,8 @@ class TritonProcess:
         started = time.monotonic()
         while self._running or time.monotonic() < max(started, self._last_used) + IDLE_S:
             time.sleep(0.1)
-        for process in self._processes.keys() - model_folders(self._processes).keys():
+        running = processes_from(str(self._directory))  # not those of before: a number may be used again
+        for process in running.keys() - model_folders(running).keys():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
 
