@@ -521,9 +521,8 @@ def _receive(stream: socket.socket, count: int, deadline: float | None = None) -
 
 
 def _read(folder: int, path: str) -> str:
-    with open(
-        os.open(path, os.O_RDONLY, dir_fd=folder), errors="replace"
-    ) as file:  # a program may call itself anything
+    fd = os.open(path, os.O_RDONLY, dir_fd=folder)
+    with open(fd, errors="replace") as file:  # a program may have any name
         return file.read()
 
 
