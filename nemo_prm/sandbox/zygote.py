@@ -171,11 +171,14 @@ class Zygote:
         self.pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY) if self.namespaces else -1
         self.fresh = 0 if self.filters else CLONE_NEWNS | CLONE_NEWNET
         self.own_bytes = 0
+        self.cores = {f"cpu{core}" for core in os.sched_getaffinity(0)}
+        self.stolen_s = self.stolen_before_s = 0.0
         self.clean: tuple[int, ...] = ()
 
     def serve(self) -> None:
         """Fork a child per request until the judge closes the socket."""
         self._warm_up()
+        self._stolen()
         with open("/proc/self/statm") as file:
             self.own_bytes = int(file.read().split()[0]) * resource.getpagesize()
         if self.namespaces:
@@ -207,6 +210,8 @@ class Zygote:
         if self.namespaces:
             syscall("setns", self.pid_namespace, CLONE_NEWPID)
             syscall("unshare", CLONE_NEWPID if self.filters else CLONE_NEWPID | CLONE_NEWIPC)
+        # On a machine of its own nothing is ever stolen, and to ask would take long on one with many processors.
+        self.stolen_before_s = self._stolen() if self.stolen_s else 0.0
         started = time.monotonic()
         pid = libc.fork()
         if pid == 0:
@@ -325,7 +330,8 @@ class Zygote:
     def _waited(self, pid: int) -> float:
         """Seconds that the program has waited for a processor so far because of others.
 
-        Of all its threads the one counts that others, not the program's own threads, kept waiting longest.
+        Of all its threads the one counts that others, not the program's own threads, kept waiting longest. What a
+        hypervisor took from the processor the kernel counts neither as waiting nor as CPU time.
         """
         cpu_ns = int(1e9 * self._cpu_seconds(pid))
         longest = 0
@@ -334,7 +340,17 @@ class Zygote:
             for task in _list(self.proc, folder)[:MAX_TASKS]:
                 ran, delayed = map(int, _read(self.proc, f"{folder}/{task}/schedstat").split()[:2])
                 longest = max(longest, delayed - (cpu_ns - ran))
-        return longest / 1e9
+        return longest / 1e9 + self._stolen() - self.stolen_before_s
+
+    def _stolen(self) -> float:
+        """Seconds since boot that other virtual machines had a processor of ours; of ours the one that lost most.
+
+        Source: proc(5), /proc/stat, "steal".
+        """
+        with contextlib.suppress(OSError, IndexError, ValueError):
+            rows = [line.split() for line in _read(self.proc, "stat").splitlines() if line.startswith("cpu")]
+            self.stolen_s = max(int(row[8]) for row in rows if row[0] in self.cores) / CLOCK_TICKS
+        return self.stolen_s
 
     def _kill(self, pid: int) -> tuple[int, resource.struct_rusage]:
         """Kill the child and whatever it started; returns the child's wait status and what it used."""

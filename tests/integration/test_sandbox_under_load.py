@@ -108,6 +108,33 @@ with SandboxVerifier(workers=1, level="rlimits") as verifier:
     assert run.stdout.split() == ["infra_error"], run.stderr
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone can lay a file over /proc/stat")
+@pytest.mark.parametrize("stolen, status", [(True, "passed"), (False, "time_limit")])
+def test_what_the_hypervisor_takes_is_no_time_of_the_program(stolen: bool, status: str, tmp_path: Path) -> None:
+    """A program that sleeps looks like one whose virtual processor is not run; a file over /proc/stat says it."""
+    script = f"""
+import os, threading, time
+from nemo_prm.sandbox.verifier import SandboxVerifier
+from nemo_prm.types import Problem, TestCase
+began = time.monotonic()
+def steal():
+    while True:
+        ticks = 5000 + (int((time.monotonic() - began) * os.sysconf("SC_CLK_TCK")) if {stolen} else 0)
+        with open({str(tmp_path / "stat")!r}, "r+") as file:
+            file.write("".join(f"cpu{{n}} 1 1 1 1 1 1 1 {{ticks:>9}} 0 0\\n" for n in ["", *range(os.cpu_count())]))
+        time.sleep(0.01)
+threading.Thread(target=steal, daemon=True).start()
+problem = Problem("p", "", (TestCase("stdio", stdin="", stdout="1"),), time_limit_s=1.0)
+with SandboxVerifier(workers=1, level="rlimits") as verifier:
+    print(verifier.verify(problem, "import time\\ntime.sleep(1.5)\\nprint(1)\\n").status)
+"""
+    (tmp_path / "stat").touch()
+    inside = ["sh", "-ec", 'mount --bind "$1" /proc/stat; exec "$2" -c "$3"', "sh", str(tmp_path / "stat")]
+    command = ["unshare", "--mount", *inside, sys.executable, script]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert run.stdout.split() == [status], run.stderr
+
+
 def test_a_full_disk_is_no_verdict(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Here /dev/full stands where folders should be: without the cache it is slower, without a folder unknown."""
     monkeypatch.setenv("XDG_CACHE_HOME", "/dev/full")
