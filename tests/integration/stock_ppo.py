@@ -61,8 +61,17 @@ def main() -> None:
             addresses = dict.fromkeys((names.train, names.infer, names.save), (server.ip, server.port))
             self.communicator = HTTPCommunicator.create_http_communicator_from_dict(addresses)
             self.combine_rm_and_critic_server, self.pad_to_length = False, None
+            self.training = None
+
+        def train(self, ppo_rollout_data):
+            self.training = super().train(ppo_rollout_data)
+            return self.training
 
         def infer_rm_critic(self, rollout_batch):
+            if (
+                self.training is not None
+            ):  # the host's own client does not wait: its values are from before it or after it
+                self.training.result()
             names = ("response_tokens", "prompt_lengths", "response_lengths")
             rows = list(zip(*(rollout_batch[name].tolist() for name in names)))
             data = {
