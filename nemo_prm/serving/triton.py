@@ -199,6 +199,8 @@ def check_address(config: ServerConfig) -> None:
     for option, port in (("port", config.port), ("metrics_port", config.metrics_port)):
         if port is None:
             continue
+        if port == 0:  # the kernel's own choice may be a client's before Triton listens, or while it is started again
+            [port] = free_ports(1)
         with socket.socket(address[0], socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -211,7 +213,7 @@ def check_address(config: ServerConfig) -> None:
                         f"another with server.{option}=..."
                     ) from error
                 raise ServerError(f"cannot listen on {config.host}:{port}: {error.strerror}") from error
-            setattr(config, option, probe.getsockname()[1])
+            setattr(config, option, port)
 
 
 class TritonProcess:
