@@ -51,7 +51,7 @@ class Run(NamedTuple):
     ended: str  # exit, time, starved (out of wall time for want of a processor), cancelled, memory
     wait_status: int
     cpu_seconds: float
-    waited_seconds: float  # for a processor that others had; 0 where it ended by itself
+    waited_seconds: float  # for a processor that others had; 0 where it ended by itself and had no tests
     seconds: float
     peak_mib: float
     loud: bool  # it wrote as much as it may

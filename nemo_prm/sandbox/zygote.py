@@ -225,7 +225,8 @@ class Zygote:
             raise OSError(ctypes.get_errno(), "fork")
         try:
             ended = self._watch(pid, request, started)
-            waited_s = 0.0 if ended == "exit" else self._waited(pid)
+            # Its tests give up at their own time, and it may have left before they are heard; /proc still knows it.
+            waited_s = self._waited(pid) if ended != "exit" or request.proxied else 0.0
         finally:
             status, usage = self._kill(pid)
         self._clean_folder()
@@ -237,7 +238,8 @@ class Zygote:
     def _watch(self, pid: int, request: Request, started: float) -> str | None:
         """Wait until the program has ended, is out of time, or is no longer wanted.
 
-        A program is charged for its CPU time, and for wall time that it did not spend waiting for a processor.
+        A program is charged for its CPU time, and for wall time that it did not spend waiting for a processor. While
+        it could run it is not asleep, and the CPU time alone decides: the kernel counts a wait when it is over.
         """
         limit_s, num_tests, total_s = request.limit_s, request.num_tests, request.total_s
         wall_limit_s = math.inf if request.proxied else limit_s  # its tests look after that: it waits for them, too
@@ -249,6 +251,7 @@ class Zygote:
             poller.register(pidfd, select.POLLIN)
         longest_tick_s = tick_s = min(TICK_S, limit_s / 8) if pidfd >= 0 else 0.001
         answered, test_started, cpu_before = 0, started, 0.0
+        self.ran_s, self.ran_at = 0.0, started
         try:
             while True:
                 ready = poller.poll(math.ceil(tick_s * 1000))
@@ -257,6 +260,8 @@ class Zygote:
                 if ready or (pidfd < 0 and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)):
                     return "exit"
                 now, cpu = time.monotonic(), self._cpu_seconds(pid)
+                if cpu > self.ran_s:
+                    self.ran_s, self.ran_at = cpu, now
                 if not self.filters and self._resident_bytes() > request.memory_mb * MEBIBYTE + SPARE_BYTES:
                     return "memory"
                 count = min(self.region.count(), num_tests)
@@ -266,14 +271,11 @@ class Zygote:
                 wall = now - test_started
                 if cpu - cpu_before >= limit_s or cpu >= total_s:
                     return "time"
-                if wall >= wall_limit_s and wall - self._waited(pid) >= wall_limit_s:
-                    return "time"
-                if (
-                    not request.proxied
-                    and now - started >= 2 * total_s + 1
-                    and now - started - self._waited(pid) >= 2 * total_s + 1
-                ):
-                    return "time"  # it sleeps a little in every test
+                long_s = math.inf if request.proxied else 2 * total_s + 1  # it sleeps a little in every test
+                if (wall >= wall_limit_s or now - started >= long_s) and not self._runnable():
+                    waited_s = self._waited(pid)
+                    if wall - waited_s >= wall_limit_s or now - started - waited_s >= long_s:
+                        return "time"
                 patience_s = PATIENCE * total_s + (TRUSTED_TIME_S if request.proxied else 0)
                 if now - started >= patience_s or (not request.proxied and wall >= PATIENCE * limit_s):
                     return "starved" if self._waited(pid) >= limit_s else "time"
@@ -330,17 +332,33 @@ class Zygote:
     def _waited(self, pid: int) -> float:
         """Seconds that the program has waited for a processor so far because of others.
 
-        Of all its threads the one counts that others, not the program's own threads, kept waiting longest. What a
-        hypervisor took from the processor the kernel counts neither as waiting nor as CPU time.
+        Of all its threads the one counts that others, not the program's own threads, kept waiting longest; the wait
+        that lasts is added. What a hypervisor took from the processor the kernel counts neither as waiting nor as CPU
+        time.
         """
         cpu_ns = int(1e9 * self._cpu_seconds(pid))
         longest = 0
-        with contextlib.suppress(OSError, IndexError, ValueError):
-            folder = f"{_read(self.proc, 'thread-self/children').split()[0]}/task"
-            for task in _list(self.proc, folder)[:MAX_TASKS]:
-                ran, delayed = map(int, _read(self.proc, f"{folder}/{task}/schedstat").split()[:2])
+        for task in self._threads():
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                ran, delayed = map(int, _read(self.proc, f"{task}/schedstat").split()[:2])
                 longest = max(longest, delayed - (cpu_ns - ran))
-        return longest / 1e9 + self._stolen() - self.stolen_before_s
+        lasting_s = time.monotonic() - self.ran_at if cpu_ns <= 1e9 * self.ran_s and self._runnable() else 0.0
+        return longest / 1e9 + lasting_s + self._stolen() - self.stolen_before_s
+
+    def _runnable(self) -> bool:
+        """Whether a thread of the program runs, or would if it had a processor."""
+        for task in self._threads():
+            with contextlib.suppress(OSError, IndexError):
+                if _read(self.proc, f"{task}/stat").rpartition(")")[2].split()[0] == "R":
+                    return True
+        return False
+
+    def _threads(self) -> list[str]:
+        """The threads of the program's first process, as they are named in /proc."""
+        with contextlib.suppress(OSError, IndexError):
+            folder = f"{_read(self.proc, 'thread-self/children').split()[0]}/task"
+            return [f"{folder}/{task}" for task in _list(self.proc, folder)[:MAX_TASKS]]
+        return []
 
     def _stolen(self) -> float:
         """Seconds since boot that other virtual machines had a processor of ours; of ours the one that lost most.

@@ -108,6 +108,30 @@ with SandboxVerifier(workers=1, level="rlimits") as verifier:
     assert run.stdout.split() == ["infra_error"], run.stderr
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="root alone may take a processor from everybody")
+@pytest.mark.parametrize("kind", ["stdio", "code"])
+def test_a_long_wait_that_the_kernel_has_not_counted_yet_is_one(kind: str) -> None:
+    """Something takes the processor for 0.4 s at a time: when the sandbox looks again, its program still waits."""
+    hog = "import time\nwhile True:\n    end = time.monotonic() + 0.4\n    while time.monotonic() < end: pass\n"
+    hog += "    time.sleep(0.06)\n"
+    burn = "import time\nwhile time.process_time() < 0.3: pass\n"
+    if kind == "stdio":
+        test, program = TestCase("stdio", stdin="", stdout="1"), f"{burn}print(1)\n"
+    else:
+        program = "def f():\n" + "".join(f"    {line}\n" for line in burn.splitlines())
+        test = TestCase("code", code="def check(candidate):\n    for _ in [1]:\n        assert candidate() is None\n")
+    problem = Problem("p", "", (test,), entry_point="f", time_limit_s=0.5)
+    cores = sorted(os.sched_getaffinity(0))
+    with SandboxVerifier(workers=1) as verifier:
+        assert verifier.verify(problem, program).passed
+        with subprocess.Popen([sys.executable, "-S", "-c", hog]) as process:
+            os.sched_setaffinity(process.pid, [cores[os.getpid() % len(cores)]])
+            os.sched_setscheduler(process.pid, os.SCHED_FIFO, os.sched_param(1))
+            verdicts = [verifier.verify(problem, program) for _ in range(3)]
+            process.kill()
+    assert [verdict.status for verdict in verdicts] == ["passed"] * 3, verdicts
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone can lay a file over /proc/stat")
 @pytest.mark.parametrize("stolen, status", [(True, "passed"), (False, "time_limit")])
 def test_what_the_hypervisor_takes_is_no_time_of_the_program(stolen: bool, status: str, tmp_path: Path) -> None:
