@@ -278,7 +278,7 @@ class Worker:
         if len(answers) < count and "gone" not in (answers or [{}])[-1]:
             answers.append(_unended(tests_run, run, asked, left_first))
         for position, index in enumerate(indices):
-            task.outcomes[index] = _check_outcome(answers, position, run, task.limits.test_s)
+            task.outcomes[index] = _check_outcome(answers, position, run, checks["answer_s"] - task.limits.test_s)
 
     def _finish_both(self, checks: dict[str, Any], candidate: dict[str, Any]) -> tuple[Run, Run, bool]:
         """Wait for the tests, not long when the candidate ends before them; the last value says whether it did."""
@@ -470,8 +470,11 @@ def _stdio_outcome(test: TestCase, run: Run) -> tuple[Outcome, str]:
     return Outcome("wrong_answer", expected, actual, _stderr(run).strip("; ")), text
 
 
-def _check_outcome(answers: Sequence[dict[str, Any]], position: int, run: Run, test_s: float) -> Outcome:
-    """Judge one piece of test code by what it said, and, if the candidate was gone, by how that ended."""
+def _check_outcome(answers: Sequence[dict[str, Any]], position: int, run: Run, spare_s: float) -> Outcome:
+    """Judge one piece of test code by what it said, and, if the candidate was gone, by how that ended.
+
+    `spare_s` is what a call may take beyond the time limit; who did not wait that long was too slow by itself.
+    """
     answer = answers[position] if position < len(answers) else {}
     if answer.get("passed") is True:
         return Outcome("passed")
@@ -485,7 +488,7 @@ def _check_outcome(answers: Sequence[dict[str, Any]], position: int, run: Run, t
         return _error_outcome(answer["raised"])
     gone = next((str(answer["gone"]) for answer in answers if "gone" in answer), None)
     if gone == "slow":
-        if run.waited_seconds >= test_s / 2:
+        if run.waited_seconds > spare_s:
             raise Starved
         return Outcome("time_limit", message="no answer within the time limit")
     if "hangs" in answer or (gone is None and any("hangs" in answer for answer in answers)):

@@ -142,12 +142,15 @@ from nemo_prm.sandbox.verifier import SandboxVerifier
 from nemo_prm.types import Problem, TestCase
 began = time.monotonic()
 def steal():
+    ticks = 5000 + (int((time.monotonic() - began) * os.sysconf("SC_CLK_TCK")) if {stolen} else 0)
+    with open({str(tmp_path / "stat")!r}, "r+") as file:
+        file.write("".join(f"cpu{{n}} 1 1 1 1 1 1 1 {{ticks:>9}} 0 0\\n" for n in ["", *range(os.cpu_count())]))
+def go_on():
     while True:
-        ticks = 5000 + (int((time.monotonic() - began) * os.sysconf("SC_CLK_TCK")) if {stolen} else 0)
-        with open({str(tmp_path / "stat")!r}, "r+") as file:
-            file.write("".join(f"cpu{{n}} 1 1 1 1 1 1 1 {{ticks:>9}} 0 0\\n" for n in ["", *range(os.cpu_count())]))
+        steal()
         time.sleep(0.01)
-threading.Thread(target=steal, daemon=True).start()
+steal()
+threading.Thread(target=go_on, daemon=True).start()
 problem = Problem("p", "", (TestCase("stdio", stdin="", stdout="1"),), time_limit_s=1.0)
 with SandboxVerifier(workers=1, level="rlimits") as verifier:
     print(verifier.verify(problem, "import time\\ntime.sleep(1.5)\\nprint(1)\\n").status)
