@@ -67,14 +67,16 @@ def debian_mirror(suite: str) -> str:
 def test_the_steps_of_the_cpu_image(tmp_path: Path) -> None:
     from dockerfile_parse import DockerfileParser  # `make test-deploy` installs it
 
-    steps = DockerfileParser(path=str(ROOT / "docker/Dockerfile.cpu")).structure
+    with (ROOT / "docker/Dockerfile.cpu").open("rb") as file:
+        steps = DockerfileParser(fileobj=file).structure
     root, folder = tmp_path / "root", "/"
     (image,) = [step["value"] for step in steps if step["instruction"] == "FROM"]
     python, suite = re.fullmatch(r"python:(\d\.\d+)-slim-(\w+)", image).groups()
-    base = ["debootstrap", "--variant=minbase", "--include=ca-certificates,python3-venv", suite, str(root)]
+    packages = f"ca-certificates,python3-venv,libpython{python}"  # the image's Python is built with its library
+    base = ["debootstrap", "--variant=minbase", f"--include={packages}", suite, str(root)]
     made = subprocess.run([*base, debian_mirror(suite)], capture_output=True, text=True, timeout=900)
     assert made.returncode == 0, made.stdout[-3000:]
-    files, packages = pip_settings()
+    files, folders = pip_settings()
     for path in [*files, Path("/etc/resolv.conf"), Path("/etc/ssl/certs/ca-certificates.crt")]:
         (root / path.relative_to("/")).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, root / path.relative_to("/"))
@@ -84,7 +86,7 @@ def test_the_steps_of_the_cpu_image(tmp_path: Path) -> None:
     environment = passed_on | {"PATH": "/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin", "HOME": "/root"}
 
     def run(command: str) -> str:
-        inside = ["sh", "-ec", ENTER, "sh", str(root), " ".join(packages), folder, command]
+        inside = ["sh", "-ec", ENTER, "sh", str(root), " ".join(folders), folder, command]
         spaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
         done = subprocess.run([*spaces, *inside], env=environment, capture_output=True, text=True, timeout=2400)
         assert done.returncode == 0, f"{command}\n{done.stdout[-3000:]}{done.stderr[-3000:]}"
