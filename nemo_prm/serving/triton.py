@@ -340,15 +340,15 @@ class TritonProcess:
 
         return run
 
-    def _kill_when_idle(self) -> None:
-        """Kill a Triton that has been told to end and has nothing to do any more.
+    def _kill_when_idle(self, directory: str) -> None:
+        """Kill the Triton of `directory`, which has been told to end, when it has nothing to do any more.
 
         It would wait for every client to close its connection, up to `drain_s`; one that keeps it open does not.
         """
         started = time.monotonic()
         while self._running or time.monotonic() < max(started, self._last_used) + IDLE_S:
             time.sleep(0.1)
-        running = processes_from(str(self._directory))  # not those of before: a number may be used again
+        running = processes_from(directory)  # not those of before: a number may be used again
         for process in running.keys() - model_folders(running).keys():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(process, signal.SIGKILL)
@@ -357,7 +357,7 @@ class TritonProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._triton is not None and self._triton._triton_server is not None:
-            threading.Thread(target=self._kill_when_idle, daemon=True).start()
+            threading.Thread(target=self._kill_when_idle, args=[str(self._directory)], daemon=True).start()
             self._triton.stop()  # SIGINT: no new requests, those in flight get `drain_s` seconds
         if self._watchdog is not None:
             self._watchdog.terminate()

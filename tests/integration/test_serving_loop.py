@@ -35,6 +35,7 @@ from nemo_prm.errors import GeneratorError, PromptTooLongError, ServerError
 from nemo_prm.serving.client import GenerationClient, RewardClient
 from nemo_prm.serving.messages import GenerationRequest, encode_generation_request
 from nemo_prm.serving.model_client import ModelClient
+from nemo_prm.serving.triton import IDLE_S
 from nemo_prm.serving.wire import GENERATION
 from nemo_prm.types import SamplingParams
 
@@ -255,7 +256,9 @@ def test_a_server_that_lost_triton_starts_it_again(tmp_path: Path, victim: str) 
             kill(server, victim)
             assert waiting.result() == [["sleep 1|5|0"]]
         assert "Triton or a stub of it was killed" in server.log.read_text()
+        time.sleep(IDLE_S + 1.0)  # what ends the old one must leave the new one alone
         assert ask(generator, "after") == [["after|5|0"]]
+        assert server.log.read_text().count("was killed") == 1
         assert server.stop() == 0
         assert server.all_gone()
 
