@@ -68,9 +68,8 @@ def main() -> None:
             return self.training
 
         def infer_rm_critic(self, rollout_batch):
-            if (
-                self.training is not None
-            ):  # the host's own client does not wait: its values are from before it or after it
+            # The host's own client does not wait: its values are from before the training step or after it, by chance.
+            if self.training is not None:
                 self.training.result()
             names = ("response_tokens", "prompt_lengths", "response_lengths")
             rows = list(zip(*(rollout_batch[name].tolist() for name in names)))

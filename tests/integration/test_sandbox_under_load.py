@@ -125,10 +125,12 @@ def test_a_long_wait_that_the_kernel_has_not_counted_yet_is_one(kind: str) -> No
     with SandboxVerifier(workers=1) as verifier:
         assert verifier.verify(problem, program).passed
         with subprocess.Popen([sys.executable, "-S", "-c", hog]) as process:
-            os.sched_setaffinity(process.pid, [cores[os.getpid() % len(cores)]])
-            os.sched_setscheduler(process.pid, os.SCHED_FIFO, os.sched_param(1))
-            verdicts = [verifier.verify(problem, program) for _ in range(3)]
-            process.kill()
+            try:
+                os.sched_setaffinity(process.pid, [cores[os.getpid() % len(cores)]])
+                os.sched_setscheduler(process.pid, os.SCHED_FIFO, os.sched_param(1))
+                verdicts = [verifier.verify(problem, program) for _ in range(3)]
+            finally:
+                process.kill()
     assert [verdict.status for verdict in verdicts] == ["passed"] * 3, verdicts
 
 
