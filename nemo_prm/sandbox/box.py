@@ -29,10 +29,12 @@ import time
 from pathlib import Path
 from typing import Any, BinaryIO, Callable, NamedTuple, Sequence
 
-from nemo_prm.sandbox.zygote import ENDED, MAX_OUTPUT_BYTES, PATIENCE, REGION_BYTES, REPLY, REQUEST, TRUSTED_TIME_S
+from nemo_prm.sandbox.candidate import REGION_BYTES
+from nemo_prm.sandbox.zygote import ENDED, MAX_OUTPUT_BYTES, PATIENCE, REPLY, REQUEST, TRUSTED_TIME_S
 from nemo_prm.types import Level
 
 HERE = Path(__file__).parent
+INSIDE = "/zygote/nemo_prm/sandbox"  # where the box has those files of it that the zygote needs
 START_TIMEOUT_S = 30.0  # imports on a machine that is busy
 PEEK_S = 0.1
 GRACE_S = 10.0  # for the zygote to answer after the last moment that a program can have
@@ -207,7 +209,7 @@ class Box:
         os.ftruncate(self._fds[1], REGION_BYTES)
         namespaces = level != "rlimits"
         if namespaces:
-            folder, script, prefix = "/tmp", "/zygote/zygote.py", _bubblewrap_command(bubblewrap() or "bwrap")
+            folder, script, prefix = "/tmp", f"{INSIDE}/zygote.py", _bubblewrap_command(bubblewrap() or "bwrap")
         else:
             self._folder = folder = tempfile.mkdtemp(prefix="nemo_prm_sandbox_")
             script, prefix = str(HERE / "zygote.py"), []
@@ -261,7 +263,7 @@ def _bubblewrap_command(bwrap: str) -> list[str]:
     else:
         command += ["--unshare-user"]
     readable = _readable()
-    for folder in _parents([*readable, "/zygote/zygote.py"]):
+    for folder in _parents([*readable, f"{INSIDE}/zygote.py"]):
         command += ["--dir", folder]  # or it makes them for root alone
     for path in ("/lib", "/lib32", "/lib64", "/libx32"):
         if os.path.islink(path):
@@ -272,8 +274,8 @@ def _bubblewrap_command(bwrap: str) -> list[str]:
         command += ["--dev-bind" if path.startswith("/dev/") else "--ro-bind-try", path, path]
     for folder in _foreign_packages():
         command += ["--tmpfs", folder, "--remount-ro", folder]
-    for name in ("zygote.py", "plain.py"):
-        command += ["--ro-bind", str(HERE / name), f"/zygote/{name}"]
+    for name in ("zygote.py", "candidate.py", "trusted.py", "confinement.py", "plain.py"):
+        command += ["--ro-bind", str(HERE / name), f"{INSIDE}/{name}"]
     command += ["--bind", "/proc", "/proc", "--tmpfs", "/tmp", "--remount-ro", "/", "--chdir", "/tmp", "--"]
     return command
 

@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import Callable
 
 from nemo_prm.sandbox.box import JudgeFailure
-from nemo_prm.sandbox.zygote import NOBODY
+from nemo_prm.sandbox.confinement import NOBODY
 
 # The judges that most problems come from define ONLINE_JUDGE; programs then leave files alone.
 FLAGS = ("-O2", "-s", "-static", "-DONLINE_JUDGE", "-fmax-errors=5", "-fdiagnostics-color=never")

@@ -32,7 +32,8 @@ from nemo_prm.sandbox.asserts import Assertion
 from nemo_prm.sandbox.box import PEEK_S, Box, JudgeFailure, Run
 from nemo_prm.sandbox.compare import matches, show, valid_text
 from nemo_prm.sandbox.cpp import CompileError, Compiler
-from nemo_prm.sandbox.zygote import PATIENCE, TOO_LARGE, TRUSTED_TIME_S
+from nemo_prm.sandbox.trusted import TOO_LARGE
+from nemo_prm.sandbox.zygote import PATIENCE, TRUSTED_TIME_S
 from nemo_prm.types import Level, Problem, Status, TestCase, Verdict
 
 TRUSTED_MEMORY_MB = 2048  # of test and checker code

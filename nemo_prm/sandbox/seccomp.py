@@ -24,7 +24,7 @@ import functools
 import os
 import tempfile
 
-from nemo_prm.sandbox.zygote import OWN_PID
+from nemo_prm.sandbox.confinement import OWN_PID
 
 ALLOWED = """
 access arch_prctl brk chdir clock_getres clock_gettime clock_nanosleep close close_range copy_file_range dup dup2

@@ -11,9 +11,13 @@
 # limitations under the License.
 """The verifier: programs in, verdicts out; a pool of warm boxes behind it. docs/sandbox.md has the threat model.
 
-verifier.py   limits, retries, the pool                     -> judge.py
-judge.py      what to run, and what the answers mean        -> box.py, compare.py, cpp.py
-box.py        one box from outside                          -> zygote.py, the process inside
+verifier.py      limits, retries, the pool                  -> judge.py
+judge.py         what to run, and what the answers mean     -> box.py, compare.py, cpp.py
+box.py           one box from outside                       -> zygote.py
+zygote.py        the process inside; it forks per program   -> confinement.py, candidate.py, trusted.py
+confinement.py   what a child gives up
+candidate.py     what a child does with a program
+trusted.py       what a child does with tests and checkers
 """
 
 from __future__ import annotations

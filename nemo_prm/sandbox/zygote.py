@@ -38,19 +38,19 @@ Modes check and compare have a box, and so a zygote, of their own. The judge imp
 from __future__ import annotations
 
 import os
+import sys
 
 if __name__ == "__main__":
     os.environ.clear()  # its variables have done their work; a candidate sees an empty environment
+    sys.path[:1] = []  # this folder; the package lies two folders above, and `main` takes that away again
+    sys.path.append(os.path.abspath(f"{__file__}/../../.."))
 
 import _sitebuiltins
-import atexit
 import builtins
 import contextlib
 import ctypes
 import gc
 import importlib
-import importlib.util
-import io
 import json
 import marshal
 import math
@@ -60,85 +60,53 @@ import select
 import signal
 import socket
 import struct
-import sys
 import threading
 import time
-import types
-from typing import Any, Callable, Iterable, Iterator, NamedTuple, NoReturn
+from typing import Any, Iterator, NamedTuple
+
+from nemo_prm.sandbox import candidate, plain, trusted
+from nemo_prm.sandbox.candidate import REGION_BYTES, Region
+from nemo_prm.sandbox.confinement import (
+    CLONE_NEWIPC,
+    CLONE_NEWNET,
+    CLONE_NEWNS,
+    CLONE_NEWPID,
+    MNT_DETACH,
+    MS_NODEV,
+    MS_NOEXEC,
+    MS_NOSUID,
+    MS_RDONLY,
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_NO_NEW_PRIVS,
+    PR_SET_PDEATHSIG,
+    PR_SET_SECCOMP,
+    SECCOMP_MODE_FILTER,
+    SYS_LANDLOCK_RESTRICT_SELF,
+    become_nobody,
+    enter_namespaces,
+    execveat,
+    fork_off,
+    landlock,
+    libc,
+    limit,
+    set_capabilities,
+    sock_fprog,
+    syscall,
+)
 
 REQUEST = struct.Struct("<?qddqq")  # the fields of `Request`
 REPLY = struct.Struct("<qqdddq")  # how it ended, wait status, seconds of CPU, of waiting for one, of wall; peak KiB
 ENDED = ("exit", "time", "starved", "cancelled", "memory")
-REGION_BYTES = 32 * 2**20
 WARM = "bisect cmath collections contextlib copy functools heapq io itertools math numbers operator random re string "
 WARM += "typing"
 MEBIBYTE = 2**20
 MAX_OUTPUT_BYTES, MAX_FILES, MAX_TASKS, SPARE_BYTES = 16 * MEBIBYTE, 64, 128, 64 * MEBIBYTE
 TMPFS = b"size=64m,nr_inodes=4096,mode=0700"
 CLOCK_TICKS = os.sysconf("SC_CLK_TCK")  # a second, of times in /proc
-RECURSION_LIMIT = sys.getrecursionlimit()
 TICK_S = 0.05  # how often a program that takes its time is looked at
 PATIENCE = 20  # wall time may be this many times the limit when the machine is loaded
 TRUSTED_TIME_S = 60.0  # of test and checker code
-MAX_MESSAGE_BYTES = 16 * MEBIBYTE  # of the socket between a candidate and its tests
-TOO_LARGE = "an answer larger than the limit"
-
-CLONE_NEWNS, CLONE_NEWUSER, CLONE_NEWPID = 0x00020000, 0x10000000, 0x20000000
-CLONE_NEWIPC, CLONE_NEWNET = 0x08000000, 0x40000000
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REC, MS_PRIVATE, MNT_DETACH = 1, 2, 4, 8, 16384, 1 << 18, 2
-PR_SET_PDEATHSIG, PR_SET_DUMPABLE, PR_SET_SECCOMP, PR_SET_CHILD_SUBREAPER, PR_SET_NO_NEW_PRIVS = 1, 4, 22, 36, 38
-SECCOMP_MODE_FILTER = 2
-# In a filter it stands for the child's own pid: a program may signal itself alone. No kernel gives such a pid
-# (PID_MAX_LIMIT is 2**22).
-OWN_PID = 0x5AFEC0DE
-SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF = 444, 445, 446
-LANDLOCK_READ, LANDLOCK_ALL = 0b1100, 0b1111111111110  # reading files and folders; and writing, making, removing them
-LANDLOCK_TRUNCATE = 1 << 14  # of Linux 6.2, the third version
-PR_SET_KEEPCAPS, CAP_DAC_READ_SEARCH = 8, 2
-NOBODY = 65534
-BOX_UID = 1000
-
-# PyDLL keeps the GIL, and its fork runs no Python hook: this process has one thread, and the hooks (reseeding, new
-# locks) would cost a child 0.3 ms of page faults.
-libc = ctypes.PyDLL(None, use_errno=True)
-
-
-def syscall(name: str, *args: Any) -> int:
-    """Call libc; raises OSError when it says no."""
-    result: int = getattr(libc, name)(*args)
-    if result < 0:
-        raise OSError(ctypes.get_errno(), f"{name}: {os.strerror(ctypes.get_errno())}")
-    return result
-
-
-_plain: Any = None  # the module plain.py, which lies beside this file wherever that is
-
-
-class Region:
-    """Shared memory for the answers of one program: two little-endian uint32, count and bytes, then JSON lines.
-
-    The judge reads it when the program is dead, as data that anyone may have written, and wipes it.
-    """
-
-    def __init__(self, memory: mmap.mmap) -> None:
-        self._map = memory
-        self._count, self._end = 0, 8
-
-    def add(self, **fields: Any) -> None:
-        """Append one answer; one that does not fit says so, and ends the program."""
-        line = json.dumps(fields).encode("ascii") + b"\n"
-        if self._end + len(line) > REGION_BYTES - 64:
-            line = b'{"overflow": true}\n'
-        self._map[self._end : self._end + len(line)] = line
-        self._end += len(line)
-        self._count += 1
-        self._map[:8] = struct.pack("<II", self._count, self._end - 8)
-        if b"overflow" in line[:12]:
-            os._exit(1)
-
-    def count(self) -> int:
-        """How many answers the program claims to have given."""
-        return int.from_bytes(self._map[:4], "little")
+MODES = {**candidate.MODES, **trusted.MODES}
 
 
 class Request(NamedTuple):
@@ -164,10 +132,10 @@ class Zygote:
         self.namespaces: bool = options["namespaces"]
         self.filters = [bytes.fromhex(text) for text in options["filters"]]
         # In a pid namespace of its own every child is process 1, so its filters can be made ready before.
-        self.ready = [_sock_fprog(code, 1) for code in self.filters] if self.namespaces else []
+        self.ready = [sock_fprog(code, 1) for code in self.filters] if self.namespaces else []
         self.folder = folder
         self.proc = options["proc"]
-        self.ruleset = -1 if self.namespaces else _landlock(options["readable"], folder)
+        self.ruleset = -1 if self.namespaces else landlock(options["readable"], folder)
         self.pid_namespace = os.open("/proc/self/ns/pid", os.O_RDONLY) if self.namespaces else -1
         self.fresh = 0 if self.filters else CLONE_NEWNS | CLONE_NEWNET
         self.own_bytes = 0
@@ -194,7 +162,7 @@ class Zygote:
             if kind == b"C":  # it came too late: the program had ended
                 continue
             try:
-                reply = self._run(Request(*REQUEST.unpack(_receive(self.control, REQUEST.size))), fds)
+                reply = self._run(Request(*REQUEST.unpack(candidate.receive(self.control, REQUEST.size))), fds)
             finally:
                 for fd in fds:
                     os.close(fd)
@@ -423,12 +391,12 @@ class Zygote:
         request = {
             "program": "def f(x, y):\n    return [x, y]\n",
             "entry_point": "f",
-            "calls": [_plain.dumps(((1, [1.5, "a"]), {})), _plain.dumps((("a",), {"y": {"a": (None, True)}}))],
+            "calls": [plain.dumps(((1, [1.5, "a"]), {})), plain.dumps((("a",), {"y": {"a": (None, True)}}))],
         }
         scratch = mmap.mmap(-1, mmap.PAGESIZE * 4)
         for _ in range(20):  # the interpreter specializes code that has run a few times
-            _run_calls(request, Region(scratch), _plain)
-        _open_streams()
+            candidate.run_calls(request, Region(scratch))
+        candidate.open_streams()
         # As glibc has it where the stack is unlimited: 8 MiB for each of many threads are address space, and that is
         # what is limited. A program that needs more asks for it.
         threading.stack_size(2 * MEBIBYTE)
@@ -460,27 +428,20 @@ class Zygote:
         os.chdir(self.folder)
         own_bytes = 0 if mode == "exec" else self.own_bytes
         memory = own_bytes + head.memory_mb * MEBIBYTE
-        _limit(resource.RLIMIT_AS, memory, memory + SPARE_BYTES)
+        limit(resource.RLIMIT_AS, memory, memory + SPARE_BYTES)
         # Without a user namespace it counts every process of the user.
-        _limit(resource.RLIMIT_NPROC, MAX_TASKS if self.namespaces else 4096)
+        limit(resource.RLIMIT_NPROC, MAX_TASKS if self.namespaces else 4096)
         cpu_s = int(head.total_s) + 2
-        _limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
+        limit(resource.RLIMIT_CPU, cpu_s, cpu_s + 1)
         most = resource.getrlimit(resource.RLIMIT_STACK)[1]
         resource.setrlimit(resource.RLIMIT_STACK, (most, most))  # recursion may use all memory; a thread has 2 MiB
         if mode == "exec":
             os.set_inheritable(3, False)
         self._confine(may_exec=mode == "exec")
         if mode == "exec":
-            _execveat(3)
+            execveat(3)
         gc.enable()
-        plain = sys.modules.pop("plain")
-        {
-            "call": _run_calls,
-            "stdio": _run_program,
-            "proxied": _run_proxied,
-            "check": _run_check,
-            "compare": _run_compare,
-        }[mode](request, self.region, plain)
+        MODES[mode](request, self.region)
         os._exit(0)
 
     def _confine(self, may_exec: bool) -> None:
@@ -489,69 +450,10 @@ class Zygote:
             syscall("syscall", SYS_LANDLOCK_RESTRICT_SELF, self.ruleset, 0)
             os.close(self.ruleset)  # it is that of later programs, too, and whoever has it can add to it
         if self.namespaces:
-            _set_capabilities(0)
+            set_capabilities(0)
         if self.filters:
-            program, _ = self.ready[may_exec] if self.ready else _sock_fprog(self.filters[may_exec], os.getpid())
+            program, _ = self.ready[may_exec] if self.ready else sock_fprog(self.filters[may_exec], os.getpid())
             syscall("prctl", PR_SET_SECCOMP, SECCOMP_MODE_FILTER, program, 0, 0)
-
-
-def _sock_fprog(code: bytes, pid: int) -> tuple[bytes, Any]:
-    """A `struct sock_fprog` of a filter for the process `pid`, and the memory that it points to."""
-    buffer = ctypes.create_string_buffer(code.replace(struct.pack("<I", OWN_PID), struct.pack("<I", pid)), len(code))
-    return struct.pack("HxxxxxxP", len(code) // 8, ctypes.addressof(buffer)), buffer
-
-
-CAPABILITY_HEADER = struct.pack("<Ii", 0x20080522, 0)  # _LINUX_CAPABILITY_VERSION_3, this process
-
-
-def _set_capabilities(mask: int) -> None:
-    """Give up every capability that is not in `mask`."""
-    syscall("capset", CAPABILITY_HEADER, struct.pack("<6I", mask, mask, 0, 0, 0, 0))
-
-
-def _landlock(readable: list[str], writable: str) -> int:
-    """Make a Landlock ruleset for children to enter, the file rules where there are no namespaces; -1: it cannot be.
-
-    https://docs.kernel.org/userspace-api/landlock.html; it needs no privilege, and Linux 5.13.
-    """
-    version = libc.syscall(SYS_LANDLOCK_CREATE_RULESET, None, 0, 1)
-    everything = LANDLOCK_ALL | (LANDLOCK_TRUNCATE if version >= 3 else 0)
-    ruleset: int = libc.syscall(SYS_LANDLOCK_CREATE_RULESET, struct.pack("<Q", everything), 8, 0)
-    if ruleset < 0:
-        return -1
-    for path, access in [*((path, LANDLOCK_READ) for path in readable), (writable, everything)]:
-        with contextlib.suppress(FileNotFoundError):
-            fd = os.open(path, os.O_PATH)
-            allowed = access if os.path.isdir(path) else access & 0b110
-            syscall("syscall", SYS_LANDLOCK_ADD_RULE, ruleset, 1, struct.pack("<Qi", allowed, fd), 0)
-            os.close(fd)
-    return ruleset
-
-
-def _become_nobody(folder: str) -> None:
-    """Without namespaces, as root: run as nobody, who may still read what Landlock then allows."""
-    landlock = _landlock([], folder)
-    os.chown(folder, NOBODY, NOBODY)
-    libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0)
-    os.setgroups([])
-    os.setresgid(NOBODY, NOBODY, NOBODY)
-    os.setresuid(NOBODY, NOBODY, NOBODY)
-    _set_capabilities(1 << CAP_DAC_READ_SEARCH if landlock >= 0 else 0)
-    if landlock >= 0:
-        os.close(landlock)
-
-
-def _receive(stream: socket.socket, count: int, deadline: float | None = None) -> bytes:
-    """Read so many bytes; raises TimeoutError when they are not there at the deadline, however they trickle in."""
-    data = bytearray()
-    while len(data) < count:
-        if deadline is not None:
-            stream.settimeout(max(deadline - time.monotonic(), 0.001))
-        part = stream.recv(min(count - len(data), MEBIBYTE))
-        if not part:
-            raise EOFError("the other end went away")
-        data += part
-    return bytes(data)
 
 
 def _read(folder: int, path: str) -> str:
@@ -580,497 +482,23 @@ def _spawn(command: str, *args: str) -> None:
     os.waitpid(os.posix_spawn(path, [command, *args], {}, file_actions=null), 0)
 
 
-def _limit(which: int, soft: int, hard: int | None = None) -> None:
-    _, allowed = resource.getrlimit(which)
-    top = soft if hard is None else hard
-    top = top if allowed == resource.RLIM_INFINITY else min(top, allowed)
-    resource.setrlimit(which, (min(soft, top), top))
-
-
-def _execveat(fd: int) -> None:
-    argv = (ctypes.c_char_p * 2)(b"program", None)
-    envp = (ctypes.c_char_p * 1)(None)
-    libc.fexecve(fd, argv, envp)
-    os._exit(71)
-
-
-def _load(request: dict[str, Any], region: Region, name: str = "program") -> types.ModuleType:
-    """Compile and run the module that the program is."""
-    module = types.ModuleType(name)
-    sys.modules[name] = module
-    sys.argv = ["program.py"]
-    try:
-        code = compile(request["program"].removeprefix("\ufeff"), "<program>", "exec", dont_inherit=True)
-    except BaseException as error:  # SyntaxError, ValueError (NUL), RecursionError, MemoryError
-        region.add(compile_error=_describe(error)["text"])
-        os._exit(1)
-    module.__dict__.update(__builtins__=builtins, __file__="program.py")
-    depth, frame = 0, sys._getframe()
-    while frame is not None:
-        depth, frame = depth + 1, frame.f_back  # type: ignore[assignment]
-    sys.setrecursionlimit(RECURSION_LIMIT + depth)  # the program has as many as it would have by itself
-    exec(code, module.__dict__)
-    return module
-
-
-def _load_function(request: dict[str, Any], region: Region) -> Callable[..., Any]:
-    """Load the program and find its entry point: `f`, or a method, `Solution.f`, of an object made for each call.
-
-    A program that defines no `f` but a class `Solution` with a method `f` has meant that (LeetCode, LiveCodeBench).
-    """
-    scope = _load(request, region).__dict__
-    owner, _, name = request["entry_point"].rpartition(".")
-    if not owner and name not in scope and hasattr(scope.get("Solution"), name):
-        owner = "Solution"
-    if owner in scope and hasattr(scope[owner], name):
-        return lambda *args, **kwargs: getattr(scope[owner](), name)(*args, **kwargs)
-    if owner or name not in scope:
-        raise NameError(f"the program does not define {request['entry_point']}")
-    function: Callable[..., Any] = scope[name]
-    return function
-
-
-def _run_program(request: dict[str, Any], region: Region, plain: Any) -> NoReturn:
-    """Run a whole program as the interpreter would: threads are joined, exit functions run, output is flushed."""
-    status = 0
-    try:
-        try:
-            _load(request, region, "__main__")
-        except SystemExit as error:
-            status = error.code if isinstance(error.code, int) else int(error.code is not None)
-            status = status if -(2**63) <= status < 2**63 else -1  # as the interpreter has it
-        if threading.active_count() > 1:
-            threading._shutdown()  # type: ignore[attr-defined]
-        atexit._run_exitfuncs()
-        _flush(request["program"])
-        _forget(sys.modules.get("__main__"))
-    except BaseException as error:
-        with contextlib.suppress(BaseException):
-            _flush(request["program"])
-        region.add(error=_describe(error))
-        status = 1
-    os._exit(status & 0xFF)
-
-
-def _forget(module: Any) -> None:
-    """Let go of what the program has made, as the interpreter does at its end: `__del__` and `finally` may print."""
-    if isinstance(module, types.ModuleType):
-        for name in [name for name in module.__dict__ if name != "__builtins__"]:
-            module.__dict__[name] = None
-    gc.collect()
-    with contextlib.suppress(Exception):
-        sys.__stdout__.flush()  # type: ignore[union-attr]
-
-
-def _flush(program: str) -> None:
-    """Write out what the program left in its streams, those that it opened itself included, as the interpreter would.
-
-    It may have put anything in place of `sys.stdout`; what that raises is the program's error. What a forgotten file
-    raises is ignored.
-    """
-    if sys.stdout is not None and not getattr(sys.stdout, "closed", False):
-        sys.stdout.flush()
-    forgotten: list[Any] = [sys.__stdout__]
-    if any(word in program for word in ("open", "Wrapper", "Buffered", "FileIO")):
-        forgotten += [item for item in gc.get_objects() if isinstance(item, io.IOBase)]  # ours are frozen, not listed
-    for stream in forgotten:
-        with contextlib.suppress(Exception):
-            if stream is not None and not stream.closed:
-                stream.flush()
-
-
-def _open_streams() -> None:
-    """Make the standard streams that all children inherit, unused: to open them takes half a millisecond."""
-    sys.stdin, sys.stdout, sys.stderr = (
-        open(fd, "w" if fd else "r", encoding="utf-8", errors="surrogateescape", closefd=False)  # noqa: SIM115
-        for fd in range(3)
-    )
-    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr  # type: ignore[misc]
-
-
-def _run_calls(request: dict[str, Any], region: Region, plain: Any) -> None:
-    """Answer with the value of every call, or with what it raised."""
-    try:
-        function = _load_function(request, region)
-    except BaseException as error:
-        region.add(load_error=_describe(error))
-        return
-    for call in request["calls"]:
-        try:
-            args, kwargs = plain.loads(call)
-            region.add(value=plain.dumps(function(*args, **kwargs)))
-        except plain.NotPlainError as error:
-            region.add(refused=str(error))
-        except BaseException as error:
-            region.add(error=_describe(error))
-
-
-def _run_proxied(request: dict[str, Any], region: Region, plain: Any) -> None:
-    """Serve calls that the tests make; arguments that a call changed go back with its value."""
-    stream = socket.socket(fileno=3)
-    try:
-        function = _load_function(request, region)
-    except BaseException as error:
-        region.add(load_error=_describe(error))
-        return
-    _send(stream, "ready")
-    while True:
-        try:
-            call = _receive(stream, int.from_bytes(_receive(stream, 4), "little")).decode("ascii")
-        except (EOFError, ConnectionError):
-            return
-        try:
-            args, kwargs = plain.loads(call)
-            answer = {"value": plain.dumps(function(*args, **kwargs))}
-        except plain.NotPlainError as error:
-            answer = {"refused": str(error)}
-        except BaseException as error:
-            answer = _raised(error, plain)
-        with contextlib.suppress(plain.NotPlainError):
-            after = plain.dumps((args, kwargs))
-            if after != call:
-                answer["args"] = after
-        _send(stream, json.dumps(answer))
-
-
-def _raised(error: BaseException, plain: Any) -> dict[str, Any]:
-    """What a test is told of an exception: its classes' names, most special first, and its arguments as plain data."""
-    described = _describe(error)
-    kinds = [_class_name(kind) for kind in type.mro(type(error))[:20]]
-    try:
-        args = plain.dumps(BaseException.args.__get__(error))  # type: ignore[attr-defined]
-    except plain.NotPlainError:
-        args = plain.dumps((described["text"],))
-    return {"error": described["text"], "kinds": kinds, "error_args": args}
-
-
-def _send(stream: socket.socket, text: str) -> None:
-    data = text.encode("ascii")
-    stream.sendall(len(data).to_bytes(4, "little") + data)
-
-
-class CandidateError(Exception):
-    """What the candidate raised, when it is no built-in exception."""
-
-
-class CandidateGone(BaseException):
-    """The candidate's process ended, or gave no answer that can be read; no test can go on."""
-
-
-class NotPlain(BaseException):
-    """The candidate returned what plain data cannot say; it equals no expected value."""
-
-
-class BrokenTest(BaseException):
-    """The test is at fault, whatever the candidate is."""
-
-
-class Candidate:
-    """Stands for the candidate's entry point: a call goes to its process and comes back as plain data."""
-
-    def __init__(self, name: str, stream: socket.socket, region: Region, plain: Any) -> None:
-        self.__name__ = self.__qualname__ = name
-        self._stream, self._region, self._plain = stream, region, plain
-        # Why, for good: a test that catches every exception must not pass for it.
-        self._gone: str | None = None
-        self._broken: str | None = None
-        self.refused: str | None = None
-        self.attempted = self._asked = self._answered = False
-        self.raised: tuple[Exception, str] | None = None  # by the candidate last, and where in its program
-        self.scope: dict[str, Any] = {}  # of the tests: exceptions of the problem's own are looked up there
-        self._lock = threading.Lock()  # a test may have threads
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with self._lock:
-            return self._call(args, kwargs)
-
-    def _call(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        self.check()
-        self.attempted = True
-        try:
-            request = self._plain.dumps((args, kwargs))
-        except self._plain.NotPlainError as error:
-            if self._answered and isinstance(error, self._plain.TooLargeError):  # it may hold what came from there
-                raise self._refuse(f"{error}, as the test saw when it passed it on") from None
-            self._broken = f"it passes {error}, and only plain data can be passed to a program"
-            raise BrokenTest(self._broken) from None
-        if not self._asked:
-            self._asked = True
-            self._region.add(asked=True)
-        try:
-            self._stream.settimeout(self._answer_s)
-            _send(self._stream, request)
-        except OSError:
-            raise self._lost("the program ended") from None
-        answer = self._answer()
-        try:
-            if "args" in answer:
-                _merged((args, kwargs), self._plain.loads(str(answer["args"])))
-            if "value" in answer:
-                value = self._plain.loads(str(answer["value"]))
-                self._answered = True
-                return value
-            if "refused" in answer:
-                raise self._refuse(str(answer["refused"]))
-            raise self._exception(answer)
-        except self._plain.NotPlainError as error:
-            raise self._refuse(str(error)) from None
-
-    def _exception(self, answer: dict[str, Any]) -> Exception:
-        """An exception of the most special class that the test knows, too."""
-        text, kinds = str(answer.get("error")), answer.get("kinds")
-        args = self._plain.loads(str(answer.get("error_args")))
-        args = args if type(args) is tuple else (text,)
-        raised: Exception = CandidateError(text)
-        for name in map(str, kinds if isinstance(kinds, list) else []):
-            kind = self.scope.get(name, getattr(builtins, name, None))
-            # StopIteration would end a loop of the test, as if it had gone through.
-            loops = (StopIteration, StopAsyncIteration)
-            if not (isinstance(kind, type) and issubclass(kind, Exception)) or kind in (Exception, *loops):
-                continue
-            with contextlib.suppress(Exception):  # it is not made from these arguments
-                raised = kind(*args)
-                break
-        self.raised = raised, text
-        return raised
-
-    def allow(self, seconds: float) -> None:
-        """How long the candidate may take for one answer, from its first byte waited for to its last."""
-        self._answer_s = seconds
-
-    def wait(self) -> None:
-        """Return when the candidate is loaded."""
-        if self._receive() != b"ready":
-            raise CandidateGone("its first message is not the one expected")
-
-    def check(self) -> None:
-        """Raise CandidateGone, NotPlain or BrokenTest when a call already did so."""
-        if self._gone is not None:
-            raise CandidateGone(self._gone)
-        if self._broken is not None:
-            raise BrokenTest(self._broken)
-        if self.refused is not None:
-            raise NotPlain(self.refused)
-
-    def _refuse(self, why: str) -> NotPlain:
-        self.refused = why
-        return NotPlain(why)
-
-    def _answer(self) -> dict[str, Any]:
-        try:
-            answer = self._plain.parse(self._receive())
-        except self._plain.NotPlainError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise self._lost("an answer that cannot be read")
-        return answer
-
-    def _receive(self) -> bytes:
-        deadline = time.monotonic() + self._answer_s
-        try:
-            size = int.from_bytes(_receive(self._stream, 4, deadline), "little")
-            if size > MAX_MESSAGE_BYTES:
-                raise self._lost(TOO_LARGE)
-            return _receive(self._stream, size, deadline)
-        except TimeoutError:
-            raise self._lost("slow") from None
-        except (EOFError, OSError):
-            raise self._lost("the program ended") from None
-
-    def _lost(self, why: str) -> CandidateGone:
-        self._gone = why
-        return CandidateGone(why)
-
-
-def _write_back(mine: Any, theirs: Any) -> None:
-    """Repeat in our arguments what the candidate changed in its copies; what we hold inside them stays ours."""
-    if isinstance(mine, list) and type(theirs) is list:
-        mine[:] = [*map(_merged, mine, theirs), *theirs[len(mine) :]]
-    elif isinstance(mine, dict) and type(theirs) is dict:
-        merged_items = {key: _merged(mine[key], new) if key in mine else new for key, new in theirs.items()}
-        mine.clear()
-        mine.update(merged_items)
-    elif isinstance(mine, set) and type(theirs) is set:
-        mine.clear()
-        mine.update(theirs)
-
-
-def _merged(old: Any, new: Any) -> Any:
-    """The old container with its new content; anything else is replaced."""
-    if type(old) is type(new) is tuple and len(old) == len(new):
-        return tuple(map(_merged, old, new))
-    for kind in (list, dict, set):
-        if isinstance(old, kind) and type(new) is kind:
-            _write_back(old, new)
-            return old
-    return new
-
-
-def _run_check(request: dict[str, Any], region: Region, plain: Any) -> None:
-    """Run trusted test code against the candidate at the other end of the socket; one answer per test.
-
-    The code defines `check(candidate)`, or asserts by itself under the entry point's name (MBPP). What it raises
-    before it has called the candidate is its own fault.
-    """
-    candidate = Candidate(request["entry_point"], socket.socket(fileno=3), region, plain)
-    candidate.allow(request["answer_s"])
-    _seed(request["checks"])
-    prefix = None
-    with contextlib.suppress(SyntaxError):  # a prefix that the response goes on with may be no program by itself
-        prefix = compile(request["prefix"], "<prefix>", "exec", dont_inherit=True)
-    try:
-        candidate.wait()
-        for source in request["checks"]:
-            scope: dict[str, Any] = {"__name__": "test"}
-            if prefix is not None:
-                exec(prefix, scope)  # anew for each: a candidate may have changed what it was passed of the former's
-            scope.update({request["entry_point"]: candidate, "candidate": candidate})
-            candidate.refused, candidate.attempted, candidate.scope = None, False, scope
-            try:
-                exec(compile(source, "<test>", "exec", dont_inherit=True), scope)
-                if "check" in scope:
-                    scope["check"](candidate)
-                candidate.check()
-                if not candidate.attempted:
-                    raise BrokenTest("it does not call the candidate")
-                region.add(passed=True)
-            except BrokenTest as error:
-                region.add(broken=str(error)[:300])
-            except NotPlain as error:
-                region.add(refused=str(error)[:300])
-            except Exception as error:
-                described = _describe(error, "<test>")
-                if not candidate.attempted:
-                    region.add(broken=described["text"])
-                elif isinstance(error, AssertionError):
-                    region.add(failed=described["text"])
-                elif candidate.raised is not None and error is candidate.raised[0]:
-                    region.add(raised={**described, "text": candidate.raised[1]})
-                else:
-                    region.add(raised=described)
-    except CandidateGone as error:
-        region.add(gone=str(error))
-
-
-def _run_compare(request: dict[str, Any], region: Region, plain: Any) -> None:
-    """Run trusted checker code on what candidates answered; one answer per case.
-
-    Every checker is tried on a right answer first: no program's answer takes the time for that.
-    """
-    _seed([*request["codes"], *(right for _, rights, _ in request["cases"] for right in rights)])
-    checks: list[Callable[[Any, Any, Any], Any]] = []
-    for code, (given, rights, _) in zip(request["codes"], request["cases"]):
-        scope: dict[str, Any] = {"__name__": "checker"}
-        try:
-            exec(compile(code, "<checker>", "exec", dont_inherit=True), scope)
-            checks.append(scope["check"])
-            _accepts(checks[-1], plain, given, rights[0], rights[0])
-        except Exception as error:  # not even on a right answer does it work
-            region.add(broken=_describe(error, "<checker>")["text"])
-            return
-        region.add(sound=True)
-    for check, (given, rights, actual) in zip(checks, request["cases"]):
-        try:
-            region.add(passed=any(_accepts(check, plain, given, right, actual) for right in rights))
-        except Exception as error:  # an answer of a shape that the checker does not expect
-            region.add(passed=False, message=_describe(error, "<checker>")["text"])
-
-
-def _seed(secrets: Iterable[str]) -> None:
-    """Let tests draw random numbers that no candidate can foresee, and the same ones each time."""
-    sys.modules["random"].seed("\0".join(secrets))
-
-
-def _accepts(check: Callable[[Any, Any, Any], Any], plain: Any, given: str, expected: str, actual: str) -> bool:
-    """Ask a checker; it gets values of its own each time, since it may change them."""
-    try:
-        return bool(check(plain.loads(given), plain.loads(expected), plain.loads(actual)))
-    except AssertionError:
-        return False
-
-
-def _class_name(kind: type) -> str:
-    """The name that a class was given, whatever its metaclass says of it."""
-    name: str = type.__dict__["__name__"].__get__(kind)
-    return name[:100]
-
-
-def _describe(error: BaseException, filename: str = "<program>") -> dict[str, Any]:
-    """Say what was raised and where in the program, whatever the exception does when it is looked at."""
-    if isinstance(error, MemoryError):
-        _, hard = resource.getrlimit(resource.RLIMIT_AS)
-        resource.setrlimit(resource.RLIMIT_AS, (hard, hard))  # room to say so
-    kind = _class_name(type(error))
-    try:
-        message = str(error)[:300]
-    except BaseException:
-        message = "(its text cannot be had)"
-    line, traceback = None, error.__traceback__
-    while traceback is not None:
-        if traceback.tb_frame.f_code.co_filename == filename:
-            line = traceback.tb_lineno
-        traceback = traceback.tb_next
-    text = f"{kind}: {message}" if message else kind
-    return {"kind": kind, "text": text if line is None else f"line {line}: {text}"}
-
-
-def _enter_namespaces() -> None:
-    """Make a user, mount and pid namespace of our own, and become the init of the latter.
-
-    Whoever started us has made the net, ipc and uts namespaces and the read-only root already. As root we become
-    nobody first: a user namespace does not take its power over files and limits from the root that made it.
-    """
-    if os.geteuid() == 0:
-        with contextlib.suppress(OSError):  # inside a container that has no other user, root is nobody already
-            os.setgroups([])
-            os.setresgid(NOBODY, NOBODY, NOBODY)
-            os.setresuid(NOBODY, NOBODY, NOBODY)
-            libc.prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)  # or /proc/self belongs to root
-    uid, gid = os.geteuid(), os.getegid()
-    syscall("unshare", CLONE_NEWUSER | CLONE_NEWNS | CLONE_NEWPID)
-    for name, text in (("setgroups", "deny"), ("uid_map", f"{BOX_UID} {uid} 1"), ("gid_map", f"{BOX_UID} {gid} 1")):
-        with open(f"/proc/self/{name}", "w") as file:
-            file.write(text)
-    syscall("mount", b"none", b"/", None, MS_REC | MS_PRIVATE, None)
-    # With a user namespace of its own a program could mount: a tmpfs, which is memory, or the judge's control group.
-    with contextlib.suppress(OSError), open("/proc/sys/user/max_user_namespaces", "w") as file:
-        file.write("0")
-    _fork_off(lambda: None)
-
-
-def _fork_off(afterwards: Callable[[], None]) -> None:
-    """Go on in a child; this process waits for its end, and dies with it."""
-    parent = os.getpid()
-    if (pid := os.fork()) > 0:
-        os.closerange(0, 4096)
-        os.waitpid(pid, 0)
-        afterwards()
-        os._exit(0)
-    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() not in (parent, 0):  # 0: it is outside our pid namespace
-        os._exit(0)
-
-
 def _main() -> None:
-    global _plain
-    sys.path.pop(0)  # this folder is no place for a candidate's imports
-    path = os.path.join(os.path.dirname(os.path.abspath(__file__)), "plain.py")
-    spec = importlib.util.spec_from_file_location("plain", path)
-    assert spec is not None and spec.loader is not None
-    sys.modules["plain"] = _plain = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(_plain)
+    # Nothing of ours is left for a candidate to import.
+    sys.path.pop()
+    for name in [name for name in sys.modules if name.partition(".")[0] == "nemo_prm"]:
+        del sys.modules[name]
     control_fd, request, region, *streams = map(int, sys.argv[1:7])
     options = json.loads(sys.argv[7])
     control = socket.socket(fileno=control_fd)
     try:
         if options["namespaces"]:
-            _enter_namespaces()
+            enter_namespaces()
         else:
-            _fork_off(lambda: _spawn("rm", "-rf", options["folder"]))
+            fork_off(lambda: _spawn("rm", "-rf", options["folder"]))
             libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)  # what a program leaves behind becomes our child
             if os.geteuid() == 0:
                 with contextlib.suppress(OSError):  # a container that has no other user
-                    _become_nobody(options["folder"])
+                    become_nobody(options["folder"])
         libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
         for fd, stream in enumerate(streams):
             os.dup2(stream, fd)
@@ -1082,7 +510,7 @@ def _main() -> None:
             (resource.RLIMIT_NOFILE, MAX_FILES),
             (resource.RLIMIT_CORE, 0),
         ):
-            _limit(which, most)
+            limit(which, most)
         options["proc"] = os.open("/proc", os.O_RDONLY | os.O_DIRECTORY)
         Zygote(control, request, region, options["folder"], options).serve()
     except (EOFError, ConnectionError):
