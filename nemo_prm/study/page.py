@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
@@ -33,9 +34,8 @@ MONITORS = (
     "score_outcome_correlation",
     "init_policy_kl",
 )
-NEITHER, BOTH = "rl", "both"
 QUESTIONS = {  # an arm, and what it is compared with
-    "DenseReward and ValueInit against neither": (BOTH, NEITHER),
+    "DenseReward and ValueInit against neither": ("both", "rl"),
     "With GAE's lambda 0.95, DenseReward and affine ValueInit against neither": (
         "affine_short_credit",
         "rl_short_credit",
@@ -59,7 +59,7 @@ def write_page(path: Path, results: Mapping[Cell, Row], config: StudyConfig) -> 
         rows = {name: by_arm[name] for name in table.arms if name in by_arm}
         if table.reference in rows and len(rows) > 1:
             sections.append(_table(table, rows))
-    if NEITHER in by_arm and BOTH in by_arm:
+    if any(arm in by_arm and reference in by_arm for arm, reference in QUESTIONS.values()):
         sections.append(_lengths(by_arm))
     sections.append(_monitors(by_arm))
     figures = path.with_suffix("")
@@ -126,20 +126,24 @@ def _table(table: Table, rows: Mapping[str, Mapping[int, Row]]) -> str:
 def _lengths(by_arm: Mapping[str, Mapping[int, Row]]) -> str:
     lines = [
         "## By length\n\nPSGPO, Figure 3. Difficulty is the number of operations, so hard problems have the longest "
-        "solutions; the gain is that of DenseReward and ValueInit over neither.\n",
-        "| problems | neither, % | both, % | gain, points | 95 % interval |",
-        "|---|---|---|---|---|",
+        "solutions.\n",
+        "| | problems | neither, % | with the PRM, % | gain, points | 95 % interval |",
+        "|---|---|---|---|---|---|",
     ]
-    for name in DIFFICULTIES:
+    for name, reference in QUESTIONS.values():
+        arm, without = by_arm.get(name, {}), by_arm.get(reference, {})
+        for difficulty in DIFFICULTIES:
 
-        def value(row: Row, name: str = name) -> float:
-            return float(row["by_difficulty"][name])
+            def value(row: Row, difficulty: str = difficulty) -> float:
+                return float(row["by_difficulty"].get(difficulty, math.nan))
 
-        if not all(name in row["by_difficulty"] for arm in (NEITHER, BOTH) for row in by_arm[arm].values()):
-            continue
-        gain = difference(by_arm[BOTH], by_arm[NEITHER], value)
-        means = [_percent(mean([value(row) for row in by_arm[arm].values()]).value) for arm in (NEITHER, BOTH)]
-        lines.append(f"| {name} | {means[0]} | {means[1]} | {100 * gain.value:+.1f} | {_interval(gain)} |")
+            gain = difference(arm, without, value)
+            means = [_percent(mean([value(row) for row in rows.values()]).value) for rows in (without, arm)]
+            if all(means):
+                title = ARMS[name].title
+                lines.append(
+                    f"| {title} | {difficulty} | {' | '.join(means)} | {100 * gain.value:+.1f} | {_interval(gain)} |"
+                )
     return "\n".join(lines)
 
 
