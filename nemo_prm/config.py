@@ -125,6 +125,10 @@ class SandboxConfig:
     minimum_level: str = "full"  # full, namespaces, rlimits: start at this isolation or a better one, or not at all
     remote: VerifierClientConfig = field(default_factory=VerifierClientConfig)
 
+    def limits(self) -> dict[str, Any]:
+        """Return what of this changes verdicts; where programs run, and how many at once, does not."""
+        return {name: getattr(self, name) for name in ("time_limit_s", "memory_limit_mb", "total_time_limit_s")}
+
 
 @dataclass
 class ServeVerifierConfig:

@@ -252,7 +252,6 @@ class LabelRow:
 
     @property
     def neutral(self) -> tuple[bool, ...]:
-        """Which steps are neutral: those with label 0, but for thoughts and code where labels are soft."""
-        soft = any(step.kind == "thought" or label not in (-1, 0, 1) for step, label in zip(self.steps, self.labels))
-        never = ("thought", "code") if soft else ()
+        """Which steps are neutral: those with label 0, but for code and thoughts, whose soft labels may be 0."""
+        never = ("thought", "code")
         return tuple(label == 0 and step.kind not in never for step, label in zip(self.steps, self.labels))

@@ -95,6 +95,8 @@ def load_benchmark(
     days = [_day(day, key) for day, key in ((released_from, "released_from"), (released_until, "released_until"))]
     if any(days) and name != "livecodebench":
         raise ConfigError("released_from and released_until are for livecodebench: the other formats have no dates")
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit must be at least 1, found {limit}")
     found, prompts, ids = Found(), set[str](), set[str]()
     for source in sources:
         for where, value in READERS[name].rows(Path(source)):
@@ -200,8 +202,8 @@ def _unbound(code: str) -> set[str]:
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Name):
             (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
-            bound.add(node.name)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler)):
+            bound.add(node.name or "")
         elif isinstance(node, ast.arg):
             bound.add(node.arg)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):

@@ -27,6 +27,8 @@ _LAYOUT = frozenset({tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.END
 # Characters on which tokenizers of different Python versions disagree; none of them can begin or end a token that
 # matters here, and one stands for one, so lines keep their numbers.
 _NEUTRALISE = re.compile("[\r\0\ud800-\udfff]")
+_SPACE = " \t\f\r\n"  # what Python takes for white space; a line of any other is one that it refuses
+_FSTRING = re.compile(r"[ \t\f]*[rR]?[fF][rR]?['\"]")
 
 
 def python_line_kinds(lines: Sequence[str]) -> list[StepKind]:
@@ -48,7 +50,7 @@ def python_logical_lines(lines: Sequence[str]) -> list[int]:
 
 
 def _read_python(lines: Sequence[str]) -> tuple[list[StepKind], list[int]]:
-    kinds: list[StepKind] = ["code" if line.strip() else "blank" for line in lines]
+    kinds: list[StepKind] = ["code" if line.strip(_SPACE) else "blank" for line in lines]
     begins: list[int] = []
     clean = [_NEUTRALISE.sub(" ", line.replace("\r\n", "\n")) for line in lines]
     first = 0
@@ -63,7 +65,7 @@ def _read_python(lines: Sequence[str]) -> tuple[list[StepKind], list[int]]:
 def _runs_after_return(line: str) -> bool:
     """Whether code follows a carriage return: it ends a line for Python, and with it a comment."""
     parts = re.split(r"\r(?!\n)", line)[1:]
-    return any(part.strip() and not part.lstrip().startswith("#") for part in parts)
+    return any(part.strip(_SPACE) and not part.lstrip(_SPACE).startswith("#") for part in parts)
 
 
 def _read_from(first: int, lines: Sequence[str], kinds: list[StepKind], begins: list[int]) -> int:
@@ -85,7 +87,7 @@ def _read_from(first: int, lines: Sequence[str], kinds: list[StepKind], begins: 
                     for i in range(first + statement[0].start[0] - 1, first + statement[-1].end[0]):
                         kinds[i] = "docstring"
                 statement = []
-            elif token.type not in _LAYOUT and token.string.strip():
+            elif token.type not in _LAYOUT and (token.type != tokenize.ERRORTOKEN or token.string.strip(_SPACE)):
                 if not statement:
                     begins.append(rows.start)
                 statement.append(token)
@@ -96,8 +98,9 @@ def _read_from(first: int, lines: Sequence[str], kinds: list[StepKind], begins: 
         if isinstance(error, IndentationError):
             resume = max(line, first + 1)
         elif "multi-line string" in message or "triple-quoted" in message:
+            kind: StepKind = "code" if statement or _FSTRING.match(lines[line]) else "docstring"
             for i in range(line, len(lines)):
-                kinds[i] = "code" if statement else "docstring"
+                kinds[i] = kind
                 with_code.add(i)
             begins += [] if statement else [line]
         elif "multi-line statement" not in message:  # that is a bracket open at the end: all tokens have been seen
@@ -121,7 +124,7 @@ def _is_docstring(statement: Sequence[tokenize.TokenInfo]) -> bool:
 _CPP_TOKEN = re.compile(
     r"""
       (?P<comment>  //(?:[^\n\\]|\\(?:\r?\n|.)|\\\Z)* | /\*(?:.*?\*/|.*\Z) )
-    | (?P<space>    \s+ )
+    | (?P<space>    [ \t\n\v\f\r]+ )
     | (?P<raw>      (?:u8|[LuU])?R"(?P<delimiter>[^()\\\s]{0,16})\( (?:.*?\)(?P=delimiter)"|.*\Z) )
     | (?P<string>   "(?:[^"\\\n]|\\(?:\r?\n|.))*(?:"|(?=\n)|\Z|\\\Z) )
     | (?P<number>   \.?[0-9](?:'?[0-9A-Za-z_]|\.)* )

@@ -66,12 +66,12 @@ def refine_hint(thought: str, feedback: str) -> str:
     return REFINE.format(thought=thought.removesuffix("\n") + "\n", feedback=_one_line(feedback))
 
 
-def thoughts_of(response: str, language: Language) -> tuple[Step, ...]:
+def thoughts_of(response: str, language: Language, prompt: str = "") -> tuple[Step, ...]:
     """The steps of a response that are thoughts."""
-    return tuple(step for step in split_thoughts(response, language) if step.kind == "thought")
+    return tuple(step for step in split_thoughts(response, language, prompt) if step.kind == "thought")
 
 
-def prm_text(inputs: PRMInput, thoughts: str, response: str, feedback: str) -> str:
+def prm_text(inputs: PRMInput, thoughts: str, response: str, feedback: str, prompt: str = "") -> str:
     """What a PRM reads after the prompt to score a thought; the score is that of the text's last line.
 
     Args:
@@ -79,11 +79,12 @@ def prm_text(inputs: PRMInput, thoughts: str, response: str, feedback: str) -> s
         thoughts: up to the one that is scored.
         response: goes on from there to the program.
         feedback: of the program.
+        prompt: of the response; one that leaves a fence open has the program begin without one.
     """
     text = thoughts.removesuffix("\n") + "\n" if thoughts else ""
     if inputs == "plan":
         return text
-    text += f"```\n{extract_code(response).removesuffix(chr(10))}\n```\n"
+    text += f"```\n{extract_code(response, prompt).removesuffix(chr(10))}\n```\n"
     return text if inputs == "no_feedback" else f"{text}{_one_line(feedback)}\n"
 
 
@@ -118,7 +119,7 @@ def prm_rows(row: LabelRow, inputs: PRMInput, per_thought: int = 1) -> list[Labe
         last = row.steps[derivation.num_steps - 1]
         thoughts = row.response[: last.end if last.kind == "thought" else last.start]
         response = row.response[: last.end] + derivation.completion
-        text = prm_text(inputs, thoughts, response, derivation.feedback)
+        text = prm_text(inputs, thoughts, response, derivation.feedback, row.prompt)
         label = row.labels[derivation.num_steps - 1]
         rows.append(
             replace(
@@ -138,12 +139,12 @@ def prm_rows(row: LabelRow, inputs: PRMInput, per_thought: int = 1) -> list[Labe
 
 
 def scored_texts(
-    inputs: PRMInput, response: str, feedback: str, language: Language
+    inputs: PRMInput, response: str, feedback: str, language: Language, prompt: str = ""
 ) -> tuple[Sequence[Step], list[str]]:
     """The thoughts of a response, and the text to score for each; one without thoughts is scored once, as it is."""
-    thoughts = thoughts_of(response, language)
+    thoughts = thoughts_of(response, language, prompt)
     prefixes = [response[: step.end] for step in thoughts] or [""]
-    return thoughts, [prm_text(inputs, prefix, response, feedback) or "\n" for prefix in prefixes]
+    return thoughts, [prm_text(inputs, prefix, response, feedback, prompt) or "\n" for prefix in prefixes]
 
 
 def _one_line(text: str) -> str:

@@ -185,7 +185,7 @@ def _scored_lines(candidate: Mapping[str, Any], inputs: str | None, prompt: str)
     found: list[list[Any]] = [[text, None, None, None, None] for text in lines]
     if scores is None:
         return found
-    thoughts = [step.end for step in thoughts_of(response, "python")]
+    thoughts = [step.end for step in thoughts_of(response, "python", prompt)]
     if inputs is None:
         inputs = "thoughts" if len(thoughts) == len(scores) else "lines"
     ends = scored_line_ends(response, len(scores), prompt) if inputs == "lines" else thoughts

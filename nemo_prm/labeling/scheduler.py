@@ -104,7 +104,7 @@ class Scheduler:
             self._cache,
             config.checkpoint,
             config.sampling.as_params(),
-            [sandbox.time_limit_s, sandbox.memory_limit_mb, sandbox.total_time_limit_s, sandbox.stop_at_first_failure],
+            [*sandbox.limits().values(), sandbox.stop_at_first_failure],
             *calls_of(config.generator),
             policy=next((row.generator for row in there if row.generator != GIVEN), None),
             of_code=config.steps != "thoughts",

@@ -52,9 +52,7 @@ def label_settings(config: LabelConfig, problems: Sequence[Problem]) -> dict[str
         "seed": config.seed,
         "sampling": asdict(config.sampling),
         "neutral": asdict(config.neutral),
-        "time_limit_s": config.sandbox.time_limit_s,
-        "memory_limit_mb": config.sandbox.memory_limit_mb,
-        "total_time_limit_s": config.sandbox.total_time_limit_s,
+        **config.sandbox.limits(),
     }
     if config.think:
         settings["think"] = True

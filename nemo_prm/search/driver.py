@@ -254,7 +254,8 @@ def _assess(wanting: Sequence[_Running], tools: Tools, public: _PublicTests) -> 
         for each, response in jobs:
             verdict = verdicts.get((each.problem.problem_id, response))
             told = "" if verdict is None else feedback(each.problem, verdict, public=True)
-            found.append((verdict, told, *scored_texts(inputs, response, told, each.problem.language)))
+            scored = scored_texts(inputs, response, told, each.problem.language, each.problem.prompt)
+            found.append((verdict, told, *scored))
         texts = [(each.problem.prompt, text) for (each, _), (*_, row) in zip(jobs, found) for text in row]
         scores = iter(_scores(tools, texts))
         return [

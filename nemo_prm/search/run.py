@@ -62,6 +62,7 @@ class SearchRun:
         settings = asdict(config)
         for name in ("generator", "reward", "sandbox", "output", "limit"):  # where things run changes no answer
             del settings[name]
+        settings |= config.sandbox.limits()
         settings["policy"] = [config.generator.kind, config.generator.model]
         known = self.output / "settings.json"
         with closing(self._open()) as file:

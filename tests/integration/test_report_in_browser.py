@@ -24,10 +24,11 @@ from typing import Any, Iterator
 
 import pytest
 
+from nemo_prm.data.steps import split_lines
 from nemo_prm.evaluation.ppo_runs import PPORun
 from nemo_prm.evaluation.report import render
 from nemo_prm.evaluation.report_items import SearchRunFiles
-from nemo_prm.types import Cost, Derivation, LabelRow, Probe, ResponseClass, Step, Verdict
+from nemo_prm.types import Cost, Derivation, LabelRow, Probe, ResponseClass, Verdict
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")
@@ -130,14 +131,14 @@ LABELS: dict[ResponseClass, tuple[float, ...]] = {
 def label_row(response_class: ResponseClass, number: int) -> LabelRow:
     lines = ["def solve(xs):\n", "    # keep the even numbers\n", "    ys = [x for x in xs if x % 2 == 0]\n", HOSTILE]
     lines += ["\n", "    return sorted(ys)[: len(ys) - 1]  # " + "a long comment " * 12]
-    ends = [sum(map(len, lines[: i + 1])) for i in range(len(lines))]
+    response = "".join(lines)
     return LabelRow(
         problem_id=f"problem-{number}",
         response_id=f"problem-{number}/policy/{number}",
         checkpoint="policy",
         prompt="Keep the even numbers,\nthen sort them.",
-        response="".join(lines),
-        steps=tuple(Step(end - len(line), end) for line, end in zip(lines, ends)),
+        response=response,
+        steps=split_lines(response),
         labels=LABELS[response_class],
         response_class=response_class,
         probes=(Probe(3, 4, 1), Probe(4, 20, 0)) if response_class == "revised" else (),

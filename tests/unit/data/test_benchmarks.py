@@ -272,6 +272,7 @@ def test_mbpp_tests_get_the_imports_of_the_reference(tmp_path: Path) -> None:
         ("assert twice(Pair(1)) == 2", "tests that use more of the reference solution than its function"),
         ("assert twice((1, 2), int) == 2", "tests that pass a type to the function"),
         ("assert [twice(x) for x in (1,)] == list(map(lambda v: v, [2]))", None),
+        ("try:\n    assert twice(1) == 2\nexcept TypeError as error:\n    raise error", None),
     ],
 )
 def test_mbpp_tests_that_cannot_be_run_are_left_out(tmp_path: Path, test: str, reason: str | None) -> None:
@@ -359,6 +360,8 @@ def test_other_formats_and_files(tmp_path: Path) -> None:
         load_benchmark("x", [])
     with pytest.raises(DataError, match="no such file"):
         load_benchmark("apps", [tmp_path / "none.jsonl"])
+    with pytest.raises(ConfigError, match="limit must be at least 1, found 0"):
+        load_benchmark("apps", [tmp_path / "none.jsonl"], limit=0)
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="holds no folder with a question.txt"):
         load_benchmark("apps", [tmp_path / "empty"])

@@ -50,6 +50,9 @@ def kinds(text: str, language: Language = "python") -> str:
         ("x = (\n    # inside\n\n    1\n)\n", "c#.cc"),
         ("x = 1 + \\\n\\\n2\n", "ccc"),
         ("\f\n\x0c# a\n", ".#"),
+        ('x = f"""{a}\n\n{b}\n"""\n', "cccc"),  # a token of its own from Python 3.12 on
+        # Python refuses these lines, so they are to blame
+        ("x = 1\n\u00a0\n\x0b\n\x1c\n\u3000# c\n# c\n", "ccccc#"),
         ("# a\r\nx = 1\r\n\r\n", "#c."),
         ("x = 1\r# still code\n# b\n", "c#"),
         ("x = '\u2028# one line'\n", "c"),
@@ -61,6 +64,7 @@ def kinds(text: str, language: Language = "python") -> str:
         ("x = '''\n# no comment\n", "cc"),
         ("x = '''\n\n", "cc"),
         ("def f():\n    '''d\n\n    # d\n", "cddd"),
+        ("def f():\n    f'''{g()}\n\n    # d\n", "cccc"),
         ("x = 'abc # def\n# c\n", "c#"),
         ("x = $ ? !\n# c\n", "c#"),
         ("x = 0777a\n# c\n", "c#"),
@@ -89,6 +93,7 @@ def test_python_kinds(text: str, expected: str) -> None:
         ('auto s = "never closed // no\n// c\n', "c#"),
         ("/* never closed\n\nint x;", "###"),
         ('auto s = R"(never closed\n// no', "cc"),
+        ("int x;\n\u00a0\n\v\n", "cc."),
     ],
 )
 def test_cpp_kinds(text: str, expected: str) -> None:

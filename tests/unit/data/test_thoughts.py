@@ -127,6 +127,19 @@ def test_what_is_trained_on_is_what_is_scored() -> None:
         assert texts[-1] == prm_rows(row(), check_inputs(inputs))[1].response
 
 
+def test_a_prompt_may_have_opened_the_block() -> None:
+    """As the prompts of LiveCodeBench do; what follows the block is no code."""
+    prompt, code = "Task\n```python\n", "# read n\nn = int(input())\nprint(n)\n"
+    response = code + "```\nThis prints n.\n"
+    text = "# read n\n```\n" + code + "```\nPassed.\n"
+    thoughts, texts = scored_texts("code_prm", response, "Passed.", "python", prompt)
+    assert [response[step.start : step.end] for step in thoughts] == ["# read n\n"] and texts == [text]
+    derivation = Derivation(1, response.removeprefix("# read n\n"), 1.0, "Passed.")
+    steps = split_thoughts(response, "python", prompt)
+    made = row(prompt=prompt, response=response, steps=steps, labels=(1.0, 1.0), derivations=(derivation,))
+    assert [each.response for each in prm_rows(made, "code_prm")] == [text]
+
+
 def test_thoughts_alone_are_steps() -> None:
     assert [step.kind for step in thoughts_of(RESPONSE, "python")] == ["thought", "thought"]
     with pytest.raises(ConfigError, match="inputs must be one of"):

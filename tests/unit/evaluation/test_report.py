@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from nemo_prm.data.steps import split_lines
 from nemo_prm.errors import DataError
 from nemo_prm.evaluation.report import choose, cost_table, prm_tables, render, summary_tables, visible
 from nemo_prm.evaluation.report_items import SearchRunFiles, label_items, search_items
@@ -31,9 +32,7 @@ HOSTILE = (
 
 def row(response_class: ResponseClass = "revised", number: int = 0, problem: str = "p", text: str = "") -> LabelRow:
     response = text or "a = 1\n# note\nb = 2\nreturn c"
-    starts = [0, *(match.end() for match in re.finditer("\n", response))]
-    ends = [*starts[1:], len(response)]
-    steps = tuple(Step(start, end) for start, end in zip(starts, ends))
+    steps = split_lines(response)
     return LabelRow(
         problem_id=problem,
         response_id=f"{problem}/{number}",

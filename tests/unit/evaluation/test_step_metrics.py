@@ -84,6 +84,7 @@ def test_a_thought_whose_derivations_pass_half_of_the_tests_is_no_neutral_one() 
         (("thought", "thought", "code"), (-1, 1, 0), (False, False, False)),
         (("comment", "code", "code"), (0, 0, 0.5), (True, False, False)),  # soft labels of lines
         (("comment", "code", "blank"), (0, 1, 0), (True, False, True)),
+        (("code", "code", "comment", "code"), (0, 0, 0, -1), (False, False, True, False)),  # soft ones, of half
     ],
 )
 def test_which_labels_of_a_row_are_neutral(kinds, labels, neutral) -> None:

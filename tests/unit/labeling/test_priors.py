@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import functools
 import random
+from dataclasses import replace
 from typing import Any, Sequence
 
 import numpy as np
@@ -35,7 +36,8 @@ def prior(error_rate: float, shares: Sequence[float] = (1.0,) * (BINS + 1)) -> P
 
 
 def row(response_class: ResponseClass, labels: Sequence[float], *probes: Probe) -> LabelRow:
-    steps = tuple(Step(i, i + 1) for i in range(len(labels)))
+    """Steps whose label is 0 are neutral."""
+    steps = tuple(Step(i, i + 1, "code" if label else "comment") for i, label in enumerate(labels))
     text = "x" * len(labels)
     return LabelRow("p", "r", "c", "", text, steps, tuple(labels), response_class, probes, Cost(), 0, "g", "s")
 
@@ -57,6 +59,8 @@ def test_where_the_first_bad_line_is() -> None:
     chances = learn(rows, WAVES).longest(4)
     assert chances.argmax() == 2 and len(chances) == 5 and chances.sum() == pytest.approx(1)
     assert learn([], WAVES).longest(0).tolist() == pytest.approx([1 / 9])
+    half = replace(row("revised", [1, 1, -1, -1]), labels=(0.0, 0.0, -1.0, -1.0))  # soft labels of code
+    assert learn([half], WAVES).shares.argmax() == 4
 
 
 @pytest.mark.parametrize("error_rate", [0.02, 0.1, 0.3])

@@ -346,6 +346,9 @@ def test_a_job_is_judged_by_hidden_tests_and_goes_on(tmp_path: Path, verifier: A
         SearchRun(job(tmp_path, by="prm"), problems)
     with pytest.raises(ConfigError, match="holds a search with other settings"):
         SearchRun(job(tmp_path, generator=GeneratorConfig(model="another")), problems)
+    with pytest.raises(ConfigError, match="holds a search with other settings"):
+        SearchRun(job(tmp_path, sandbox=SandboxConfig(time_limit_s=0.5)), problems)
+    SearchRun(job(tmp_path, sandbox=SandboxConfig(workers=1)), problems)
     with pytest.raises(ConfigError, match="has an answer to another problem 'a'"):
         SearchRun(job(tmp_path), [problem("a", prompt="Do something else.\n"), *problems[1:]])
     used = tools(verifier)
