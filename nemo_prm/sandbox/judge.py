@@ -254,14 +254,15 @@ class Worker:
         count = len(indices)
         # On its own a program that was slow because of others is given the wall time to use up its CPU time.
         patience_s = PATIENCE * task.limits.test_s if task.alone else 0.0
+        answer_s = 2 * task.limits.test_s + 1 + patience_s
         candidate = task.request("proxied", 1, limit_s=task.limits.test_s * count, total_s=task.limits.test_s * count)
         checks = {
             **task.request("check", count, program="", checks=[task.tests[i].code for i in indices]),
             "prefix": task.problem.program_prefix,
-            "limit_s": TRUSTED_TIME_S + patience_s,
-            "total_s": TRUSTED_TIME_S + patience_s,
+            "limit_s": TRUSTED_TIME_S + max(answer_s, candidate["total_s"]),
+            "total_s": TRUSTED_TIME_S + max(answer_s, candidate["total_s"]),
             "memory_mb": TRUSTED_MEMORY_MB,
-            "answer_s": 2 * task.limits.test_s + 1 + patience_s,
+            "answer_s": answer_s,
         }
         ours, theirs = socket.socketpair()
         with ours, theirs:
@@ -279,7 +280,7 @@ class Worker:
         if len(answers) < count and "gone" not in (answers or [{}])[-1]:
             answers.append(_unended(tests_run, run, asked, left_first))
         for position, index in enumerate(indices):
-            task.outcomes[index] = _check_outcome(answers, position, run, checks["answer_s"] - task.limits.test_s)
+            task.outcomes[index] = _check_outcome(answers, position, run, answer_s - task.limits.test_s)
 
     def _finish_both(self, checks: dict[str, Any], candidate: dict[str, Any]) -> tuple[Run, Run, bool]:
         """Wait for the tests, not long when the candidate ends before them; the last value says whether it did."""

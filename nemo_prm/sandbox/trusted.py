@@ -85,13 +85,12 @@ class Candidate:
         except OSError:
             raise self._lost("the program ended") from None
         answer = self._answer()
+        self._answered = True
         try:
             if "args" in answer:
                 _merged((args, kwargs), plain.loads(str(answer["args"])))
             if "value" in answer:
-                value = plain.loads(str(answer["value"]))
-                self._answered = True
-                return value
+                return plain.loads(str(answer["value"]))
             if "refused" in answer:
                 raise self._refuse(str(answer["refused"]))
             raise self._exception(answer)

@@ -194,7 +194,7 @@ class Zygote:
         try:
             ended = self._watch(pid, request, started)
             # Its tests give up at their own time, and it may have left before they are heard; /proc still knows it.
-            waited_s = self._waited(pid) if ended != "exit" or request.proxied else 0.0
+            waited_s = self._waited(pid, started) if ended != "exit" or request.proxied else 0.0
         finally:
             status, usage = self._kill(pid)
         self._clean_folder()
@@ -206,8 +206,8 @@ class Zygote:
     def _watch(self, pid: int, request: Request, started: float) -> str | None:
         """Wait until the program has ended, is out of time, or is no longer wanted.
 
-        A program is charged for its CPU time, and for wall time that it did not spend waiting for a processor. While
-        it could run it is not asleep, and the CPU time alone decides: the kernel counts a wait when it is over.
+        A program is charged for its CPU time, and for wall time that it did not spend waiting for a processor. It is
+        looked at at moments that it cannot foresee.
         """
         limit_s, num_tests, total_s = request.limit_s, request.num_tests, request.total_s
         wall_limit_s = math.inf if request.proxied else limit_s  # its tests look after that: it waits for them, too
@@ -219,15 +219,19 @@ class Zygote:
             poller.register(pidfd, select.POLLIN)
         longest_tick_s = tick_s = min(TICK_S, limit_s / 8) if pidfd >= 0 else 0.001
         answered, test_started, cpu_before = 0, started, 0.0
-        self.ran_s, self.ran_at = 0.0, started
+        self.ran_s, self.ran_at, self.looked_at, self.slept_s, self.runnable = 0.0, started, started, 0.0, True
         try:
             while True:
-                ready = poller.poll(math.ceil(tick_s * 1000))
+                ready = poller.poll(math.ceil(tick_s * 1000 * (1 - os.urandom(1)[0] / 512)))
                 if any(fd == self.control.fileno() for fd, _ in ready):
                     return "cancelled" if self.control.recv(1) else None
                 if ready or (pidfd < 0 and os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)):
                     return "exit"
                 now, cpu = time.monotonic(), self._cpu_seconds(pid)
+                self.runnable = self._runnable()
+                if not self.runnable:
+                    self.slept_s += max(now - self.looked_at - (cpu - self.ran_s), 0.0)
+                self.looked_at = now
                 if cpu > self.ran_s:
                     self.ran_s, self.ran_at = cpu, now
                 if not self.filters and self._resident_bytes() > request.memory_mb * MEBIBYTE + SPARE_BYTES:
@@ -240,13 +244,13 @@ class Zygote:
                 if cpu - cpu_before >= limit_s or cpu >= total_s:
                     return "time"
                 long_s = math.inf if request.proxied else 2 * total_s + 1  # it sleeps a little in every test
-                if (wall >= wall_limit_s or now - started >= long_s) and not self._runnable():
-                    waited_s = self._waited(pid)
+                if wall >= wall_limit_s or now - started >= long_s:
+                    waited_s = self._waited(pid, started)
                     if wall - waited_s >= wall_limit_s or now - started - waited_s >= long_s:
                         return "time"
                 patience_s = PATIENCE * total_s + (TRUSTED_TIME_S if request.proxied else 0)
                 if now - started >= patience_s or (not request.proxied and wall >= PATIENCE * limit_s):
-                    return "starved" if self._waited(pid) >= limit_s else "time"
+                    return "starved" if self._waited(pid, started) >= limit_s else "time"
         finally:
             if pidfd >= 0:
                 os.close(pidfd)
@@ -297,12 +301,15 @@ class Zygote:
                 total += sum(map(int, times[2:] if number == 0 else times)) / CLOCK_TICKS
         return own + total
 
-    def _waited(self, pid: int) -> float:
-        """Seconds that the program has waited for a processor so far because of others.
+    def _waited(self, pid: int, started: float) -> float:
+        """Seconds that the program has waited for a processor so far because of others: the larger of two answers.
 
-        Of all its threads the one counts that others, not the program's own threads, kept waiting longest; the wait
-        that lasts is added. What a hypervisor took from the processor the kernel counts neither as waiting nor as CPU
-        time.
+        The kernel's: of all its threads the one counts that others, not the program's own threads, kept waiting
+        longest. The kernel counts a wait when it is over, so the one that lasts is added; and what a hypervisor took
+        from the processor, which the kernel counts neither as waiting nor as CPU time. It forgets ended threads.
+
+        Ours: what is left of the time up to the last look without the CPU time, and without the times between looks
+        at whose end no thread could run.
         """
         cpu_ns = int(1e9 * self._cpu_seconds(pid))
         longest = 0
@@ -310,8 +317,9 @@ class Zygote:
             with contextlib.suppress(OSError, IndexError, ValueError):
                 ran, delayed = map(int, _read(self.proc, f"{task}/schedstat").split()[:2])
                 longest = max(longest, delayed - (cpu_ns - ran))
-        lasting_s = time.monotonic() - self.ran_at if cpu_ns <= 1e9 * self.ran_s and self._runnable() else 0.0
-        return longest / 1e9 + lasting_s + self._stolen() - self.stolen_before_s
+        lasting_s = time.monotonic() - self.ran_at if cpu_ns <= 1e9 * self.ran_s and self.runnable else 0.0
+        counted_s = longest / 1e9 + lasting_s + self._stolen() - self.stolen_before_s
+        return max(counted_s, self.looked_at - started - self.ran_s - self.slept_s)
 
     def _runnable(self) -> bool:
         """Whether a thread of the program runs, or would if it had a processor."""

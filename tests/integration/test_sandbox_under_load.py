@@ -91,6 +91,25 @@ def test_what_takes_most_of_its_time_limit_is_given_it() -> None:
         assert [v.status for v in verifier.verify_many([(problem, program)] * 4)] == ["passed"] * 4
 
 
+@pytest.mark.usefixtures("busy_machine")
+def test_threads_that_have_ended_waited_too() -> None:
+    """The kernel forgets what they waited; the program computes for 0.4 s and sleeps for 0.12 s, the limit is 1 s."""
+    program = """
+import time
+from concurrent.futures import ThreadPoolExecutor
+def work(_):
+    while time.thread_time() < 0.05: pass
+def f(x):
+    for _ in range(2):
+        with ThreadPoolExecutor(4) as pool: list(pool.map(work, range(4)))
+    time.sleep(0.12)
+    return x
+"""
+    problem = Problem("p", "", (TestCase("call", args=(1,), expected=1),), entry_point="f", time_limit_s=1.0)
+    with SandboxVerifier() as verifier:
+        assert [v.status for v in verifier.verify_many([(problem, program)] * 4)] == ["passed"] * 4
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="root alone can become a user without processes to spare")
 def test_a_machine_that_refuses_processes_leaves_verdicts_unknown() -> None:
     """The judge as a user at the limit of its processes: nothing can be forked, nothing is said about the program."""

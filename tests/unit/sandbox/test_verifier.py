@@ -542,6 +542,8 @@ def test_tests_that_a_candidate_plays_with(
         # ... but not because of what the candidate returned.
         ("    v = candidate(1)\n    for _ in range(99): v = [v]\n    candidate(v)",
          "def f(x):\n    for _ in range(150): x = [x]\n    return x", "wrong_answer", "too large"),
+        ("    x = [0]\n    try: candidate(x)\n    except ValueError: candidate((x,))",  # it came as a changed argument
+         "def f(x):\n    for _ in range(196): x[0] = [x[0]]\n    raise ValueError", "wrong_answer", "too large"),
     ],
 )  # fmt: skip
 def test_a_broken_test_is_not_the_programs_fault(
@@ -861,6 +863,21 @@ def test_embedded_solutions_all_pass(verifier: SandboxVerifier) -> None:
     problems = load_problems("embedded", "validation")[:50]
     verdicts = verifier.verify_many([(p, p.extra["solution"]) for p in problems])
     assert all(verdict.passed for verdict in verdicts)
+
+
+@pytest.mark.parametrize(
+    ("program", "status"),
+    [("import time\ntime.sleep(60)\ndef f(x): return 2\n", "time_limit"),
+     ("import time\ndef f(x):\n    time.sleep(0.8)\n    return 2\n", "passed")],
+)  # fmt: skip
+def test_a_program_may_take_longer_than_its_tests(
+    verifier: SandboxVerifier, monkeypatch: pytest.MonkeyPatch, program: str, status: str
+) -> None:
+    """Where the time limit is long: silence is no broken test, and who is slow is heard out."""
+    monkeypatch.setattr(judge, "TRUSTED_TIME_S", 0.5)
+    test = TestCase("code", code="def check(candidate):\n    for x in [1]: assert candidate(x) == 2\n")
+    problem = Problem("p", "", (test,) * 4, entry_point="f", time_limit_s=1.5)
+    assert verifier.verify(problem, program).status == status
 
 
 CLOSE = (
