@@ -34,8 +34,9 @@ MONITORS = (
     "score_outcome_correlation",
     "init_policy_kl",
 )
+BOTH, SAFEGUARDS = "both", ("no_normalisation", "no_neutral")
 QUESTIONS = {  # an arm, and what it is compared with
-    "DenseReward and ValueInit against neither": ("both", "rl"),
+    "DenseReward and ValueInit against neither": (BOTH, "rl"),
     "With GAE's lambda 0.95, DenseReward and affine ValueInit against neither": (
         "affine_short_credit",
         "rl_short_credit",
@@ -157,7 +158,27 @@ def _monitors(by_arm: Mapping[str, Mapping[int, Row]]) -> str:
         found = [final(list(seeds.values()), monitor) for monitor in MONITORS]
         cells = [f"{mean(values).value:.3g}" if values else "" for values in found]
         lines.append(f"| {ARMS[name].title} | " + " | ".join(cells) + " |")
+    without = {name: by_arm[name] for name in SAFEGUARDS if name in by_arm and BOTH in by_arm}
+    if without:
+        lines.append(
+            f"\nWithout a safeguard, against {ARMS[BOTH].title} seed by seed; the differences whose 95 % interval "
+            f"excludes zero, of {len(MONITORS)} monitors:\n"
+        )
+    for name, seeds in without.items():
+        moved = []
+        for monitor in MONITORS:
+            gain = difference(seeds, by_arm[BOTH], lambda row, monitor=monitor: _last(row, monitor))  # type: ignore[misc]
+            if gain.excludes_zero():
+                moved.append(
+                    f"{monitor.replace('_', ' ')} {gain.value:+.3g} ({gain.low:+.3g} to {gain.high:+.3g}, "
+                    f"{gain.num_values} seeds)"
+                )
+        lines.append(f"- {ARMS[name].title}: {'; '.join(moved) or 'none'}")
     return "\n".join(lines)
+
+
+def _last(row: Row, monitor: str) -> float:
+    return next(iter(final([row], monitor)), math.nan)
 
 
 def difference(arm: Mapping[int, Row], reference: Mapping[int, Row], value: Callable[[Row], float]) -> Mean:

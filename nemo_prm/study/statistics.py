@@ -31,7 +31,8 @@ class Mean(NamedTuple):
 
 
 def mean(values: Sequence[float], level: float = 0.95) -> Mean:
-    """The mean of independent values, and Student's interval for it."""
+    """The mean of independent values, and Student's interval for it; NaN is a value that is not known."""
+    values = [value for value in values if not math.isnan(value)]
     if not values:
         return Mean(math.nan, math.nan, math.nan, 0)
     value = fmean(values)

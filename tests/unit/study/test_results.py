@@ -63,7 +63,8 @@ def test_the_interval_is_students() -> None:
     assert 2.0 - found.low == pytest.approx(2.484138, abs=1e-6)
     assert not found._replace(low=-0.1).excludes_zero() and found._replace(low=0.1).excludes_zero()
     assert mean([1.5])[:2] == (1.5, pytest.approx(math.nan, nan_ok=True))
-    assert mean([]).num_values == 0
+    assert mean([]).num_values == mean([math.nan]).num_values == 0
+    assert mean([1.0, math.nan, 2.0, 3.0]) == found
 
 
 def test_differences_are_taken_seed_by_seed(tmp_path: Path) -> None:
@@ -77,6 +78,17 @@ def test_differences_are_taken_seed_by_seed(tmp_path: Path) -> None:
     assert "| DenseReward and ValueInit | 3 | 33.0 ± 27.3 | +3.0 | +0.5 to +5.5 | 43.0 | 33.0 | 23.0 | 0.25 |" in text
     assert "| neither | 3 | 30.0 ± 24.8 |  |  | 40.0 | 30.0 | 20.0 | 0.25 |" in text
     assert "| hard | 20.0 | 23.0 | +3.0 | +0.5 to +5.5 |" in text
+
+
+def test_the_page_says_which_monitors_see_that_a_safeguard_is_missing(tmp_path: Path) -> None:
+    rows = {Cell(arm, seed): row(arm, seed, 0.5) for arm in ("both", "no_neutral") for seed in (1, 2, 3)}
+    for seed, share in ((1, 0.31), (2, 0.32), (3, 0.33)):  # 0.2 with it
+        rows[Cell("no_neutral", seed)]["curves"]["comment_share"] = [0.1, share]
+        rows[Cell("no_neutral", seed)]["curves"]["blank_share"] = [0.1, share]  # not known of the other
+    write_page(tmp_path / "study.md", rows, CONFIG)
+    assert (
+        "- no neutral label: comment share +0.12 (+0.0952 to +0.145, 3 seeds)\n" in (tmp_path / "study.md").read_text()
+    )
 
 
 def test_no_effect_is_called_none(tmp_path: Path) -> None:
