@@ -51,6 +51,7 @@ import contextlib
 import ctypes
 import gc
 import importlib
+import itertools
 import json
 import marshal
 import math
@@ -329,12 +330,12 @@ class Zygote:
                     return True
         return False
 
-    def _threads(self) -> list[str]:
-        """The threads of the program's first process, as they are named in /proc."""
-        with contextlib.suppress(OSError, IndexError):
-            folder = f"{_read(self.proc, 'thread-self/children').split()[0]}/task"
-            return [f"{folder}/{task}" for task in _list(self.proc, folder)[:MAX_TASKS]]
-        return []
+    def _threads(self) -> Iterator[str]:
+        """The threads of the program's processes, as they are named in /proc; with a filter it is one process."""
+        with contextlib.suppress(OSError):
+            for pid in itertools.islice(self._tree(), 1 if self.filters else None):
+                with contextlib.suppress(OSError):
+                    yield from (f"{pid}/task/{task}" for task in _list(self.proc, f"{pid}/task")[:MAX_TASKS])
 
     def _stolen(self) -> float:
         """Seconds since boot that other virtual machines had a processor of ours; of ours the one that lost most.

@@ -23,6 +23,7 @@ from typing import Iterator
 import pytest
 
 from nemo_prm.data.problems import load_humaneval
+from nemo_prm.sandbox.level import Level
 from nemo_prm.sandbox.verifier import SandboxVerifier
 from nemo_prm.types import Problem, TestCase
 
@@ -91,10 +92,7 @@ def test_what_takes_most_of_its_time_limit_is_given_it() -> None:
         assert [v.status for v in verifier.verify_many([(problem, program)] * 4)] == ["passed"] * 4
 
 
-@pytest.mark.usefixtures("busy_machine")
-def test_threads_that_have_ended_waited_too() -> None:
-    """The kernel forgets what they waited; the program computes for 0.4 s and sleeps for 0.12 s, the limit is 1 s."""
-    program = """
+THREADS = """
 import time
 from concurrent.futures import ThreadPoolExecutor
 def work(_):
@@ -105,8 +103,25 @@ def f(x):
     time.sleep(0.12)
     return x
 """
+PROCESSES = """
+import os, time
+def f(x):
+    for _ in range(8):
+        if (pid := os.fork()) == 0:
+            while time.process_time() < 0.05: pass
+            os._exit(0)
+        os.waitpid(pid, 0)
+    time.sleep(0.12)
+    return x
+"""
+
+
+@pytest.mark.usefixtures("busy_machine")
+@pytest.mark.parametrize(("program", "level"), [(THREADS, None), (PROCESSES, "namespaces")])
+def test_threads_and_processes_that_have_ended_waited_too(program: str, level: Level | None) -> None:
+    """The kernel forgets what they waited; the program computes for 0.4 s and sleeps for 0.12 s, the limit is 1 s."""
     problem = Problem("p", "", (TestCase("call", args=(1,), expected=1),), entry_point="f", time_limit_s=1.0)
-    with SandboxVerifier() as verifier:
+    with SandboxVerifier(level=level) as verifier:
         assert [v.status for v in verifier.verify_many([(problem, program)] * 4)] == ["passed"] * 4
 
 
