@@ -36,6 +36,8 @@ from pathlib import Path
 from typing import Any, Callable, Iterator
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+from untrained_prm import in_a_process
+
 from nemo_prm.data.embedded import policy_path
 from nemo_prm.data.jsonl import write_json
 from nemo_prm.supervisor import descendants
@@ -155,7 +157,7 @@ def main() -> None:
         command = script(f"serve_{name}", *overrides, *where)
         return Service(name, SERVERS, command, output / f"{name}.log", token | environment, stopping)
 
-    reward = service("reward", f"checkpoint={policy}")
+    reward = service("reward", f"checkpoint={in_a_process(output)}")
     critic = service("critic", f"checkpoint={policy}", "value_init=none", f"output={output / 'critic'}", *SMALL)
     verifier = service("verifier", "sandbox.minimum_level=rlimits", TMPDIR=str(disk))
     services = [reward, critic, verifier]
@@ -198,7 +200,8 @@ def main() -> None:
         with two_hosts():
             for thread in threads:
                 thread.start()
-            wait_until(lambda: all(each.ready() for each in services), START_S, "the servers are not ready")
+            logs = f"the servers are not ready; their logs are in {output}"
+            wait_until(lambda: all(each.ready() for each in services), START_S, logs)
             print("servers are ready", flush=True)
             actor.start()
             report = watch(actor, output / "actor", faults, steps)

@@ -30,6 +30,7 @@ import time
 from pathlib import Path
 
 import torch
+from untrained_prm import in_a_process
 
 from nemo_prm.data.embedded import resolve_policy
 from nemo_prm.processes import Children, free_ports
@@ -40,14 +41,14 @@ TIMERS = ("rollout_time", "generate", "logprobs", "init_logprobs", "critic_wait"
 SEQUENCES, LENGTH = 128, 4096  # of the advantages
 
 
-def step_times(folder: Path, dense: bool, steps: int) -> list[dict[str, float]]:
+def step_times(folder: Path, prm: Path, dense: bool, steps: int) -> list[dict[str, float]]:
     """Seconds of each step but the first, by the host's name."""
     critic_port, reward_port = free_ports(2)
-    checkpoint = f"checkpoint={resolve_policy('embedded')}"
-    critic = [checkpoint, "value_init=none", f"output={folder / 'critic'}", f"server.port={critic_port}"]
+    policy, port = f"checkpoint={resolve_policy('embedded')}", f"server.port={critic_port}"
+    critic = [policy, "value_init=none", f"output={folder / 'critic'}", port]
     servers = [("serve_critic", critic_port, "critic_infer", critic)]
     if dense:
-        servers.append(("serve_reward", reward_port, "prm", [checkpoint, f"server.port={reward_port}"]))
+        servers.append(("serve_reward", reward_port, "prm", [f"checkpoint={prm}", f"server.port={reward_port}"]))
     with Children(folder, env={"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}) as children:
         for name, port, model, options in servers:
             process = children.start(name, [sys.executable, str(ROOT / "scripts" / f"{name}.py"), *options])
@@ -102,11 +103,12 @@ def main() -> None:
     arguments = parser.parse_args()
     times: dict[str, list[dict[str, float]]] = {"dense": [], "outcome": []}
     with tempfile.TemporaryDirectory(prefix="nemo_prm_bench_") as name:
+        prm = in_a_process(Path(name))
         for number in range(arguments.rounds):
             for kind in times:
                 folder = Path(name, f"{kind}-{number}")
                 folder.mkdir()
-                times[kind] += step_times(folder, kind == "dense", arguments.steps)
+                times[kind] += step_times(folder, prm, kind == "dense", arguments.steps)
     median = {
         kind: {name: statistics.median(row[name] for row in rows) for name in TIMERS} for kind, rows in times.items()
     }

@@ -34,9 +34,10 @@ import time
 from http.client import HTTPConnection
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from untrained_prm import compose, save_prm
 
 from nemo_prm.config import RewardClientConfig
 from nemo_prm.processes import Children, free_ports
@@ -60,15 +61,6 @@ class Round(NamedTuple):
     p99_ms: float
 
 
-def compose(name: str, *overrides: str) -> Any:
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    OmegaConf.register_new_resolver("multiply", lambda x, y: x * y, replace=True)
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return compose(name, list(overrides))
-
-
 def craft(folder: Path, layers: int, hidden: int) -> None:
     """A PRM with random weights of this size, and the sequences in its tokens."""
     from nemo_prm.megatron import compat
@@ -83,8 +75,6 @@ def craft(folder: Path, layers: int, hidden: int) -> None:
 
     from nemo_prm.data.embedded.chains import policy_texts
     from nemo_prm.data.embedded.tokenizer import train_tokenizer
-    from nemo_prm.megatron import host
-    from nemo_prm.megatron.prm import MegatronGPTPRM
 
     texts = list(islice(policy_texts(1, 1.0), SEQUENCES))
     cfg = compose("pretrain_policy")
@@ -98,12 +88,7 @@ def craft(folder: Path, layers: int, hidden: int) -> None:
     with open_dict(model.cfg):
         model.cfg.target = f"{MegatronGPTModel.__module__}.{MegatronGPTModel.__qualname__}"
     model.save_to(str(folder / "policy.nemo"))
-    cfg = compose("train_prm", f"policy={folder / 'policy.nemo'}", f"data={folder}", f"output={folder}")
-    cfg.exp_manager = None
-    prm = host.load(cfg, "rm", MegatronGPTPRM).model
-    with open_dict(prm.cfg):
-        prm.cfg.target = f"{MegatronGPTPRM.__module__}.{MegatronGPTPRM.__qualname__}"
-    prm.save_to(str(folder / "prm.nemo"))
+    prm = save_prm(folder / "policy.nemo", folder)
     encode, end = prm.tokenizer.text_to_ids, prm.tokenizer.eos_id
     rows = [(encode(prompt), encode(response)) for prompt, response in texts]
     sequences = [Sequence([*prompt, *response, end], len(prompt)) for prompt, response in rows]
