@@ -255,7 +255,7 @@ class ModelClient:
             raise HTTPFailure(500, f"an answer that cannot be read ({type(error).__name__}: {error})") from error
         missing = [name for name, array in outputs.items() if array is None]
         if missing:
-            raise self._error(f"{self.config.url} answered without {missing}; is it another version of the server?")
+            raise HTTPFailure(500, f"an answer without {', '.join(missing)}; is it another version of the server?")
         return outputs
 
     def _fail(self, start: float, cause: str, advice: str, error: BaseException | None = None) -> NoReturn:

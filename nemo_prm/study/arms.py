@@ -91,7 +91,8 @@ ARMS = {
     "no_normalisation": Arm("no division by the number of lines", rules={"normalise": False}),
     "no_neutral": Arm("no neutral label", prm="prm_no_neutral"),
     "lambda_1": Arm("lambda 1 and 0.1", overrides={"lambda_failed": 1.0, "lambda_passed": 0.1}),
-    "cross_entropy": Arm("cross-entropy", prm="prm_cross_entropy"),
+    # The head of such a PRM gives a logit, which is no value to begin with.
+    "cross_entropy": Arm("cross-entropy", prm="prm_cross_entropy", value_init="none"),
     "soft": Arm("soft labels", prm="prm_soft"),
     "rl_short_credit": Arm(
         "neither, GAE's lambda 0.95", prm=None, dense_reward=False, value_init="none", overrides=SHORT_CREDIT
@@ -150,10 +151,15 @@ TABLES = (
             "no_neutral": None,
             "value": "lambda 0",
             "lambda_1": None,
-            "cross_entropy": None,
             "soft": None,
         },
         reference="both",
+    ),
+    Table(
+        "The loss of the PRM",
+        "DenseReward alone: the head of a PRM trained with cross-entropy gives a logit, and no critic starts from it",
+        {"dense": "mean squared error", "cross_entropy": None},
+        reference="dense",
     ),
     Table(
         "Credit at short range",

@@ -92,6 +92,8 @@ def test_ablations_change_one_thing() -> None:
     assert (lambdas["lambda_failed"], lambdas["lambda_passed"]) == (1.0, 0.1)
     assert stages["label_no_neutral"].overrides["neutral.comments"] is False
     assert stages["prm_cross_entropy"].overrides["loss"] == "cross_entropy"
+    for arm in ARMS.values():  # such a PRM gives logits: serve_critic refuses to start from it
+        assert arm.prm is None or PRMS[arm.prm].loss == "mse" or arm.value_init == "none"
     assert stages["data_prm_revised_only"].overrides["strategy"] == "revised_only"
 
 
