@@ -175,7 +175,7 @@ TABLES = (
     ),
     Table(
         "Without a PRM",
-        "what one would try before; as many responses a step",
+        "what one would try before; as many responses a step, and PPO's learning rate: none of them was tuned",
         {"rl": "PPO, all tests pass", "pass_rate": "PPO, share of the tests", "rloo": None, "both": None},
         reference="rl",
     ),
