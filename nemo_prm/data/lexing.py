@@ -27,7 +27,7 @@ _LAYOUT = frozenset({tokenize.NL, tokenize.INDENT, tokenize.DEDENT, tokenize.END
 # Characters on which tokenizers of different Python versions disagree; none of them can begin or end a token that
 # matters here, and one stands for one, so lines keep their numbers.
 _NEUTRALISE = re.compile("[\r\0\ud800-\udfff]")
-_SPACE = " \t\f\r\n"  # what Python takes for white space; a line of any other is one that it refuses
+WHITE_SPACE = " \t\f\r\n"  # what Python takes for white space; a line of any other is one that it refuses
 _FSTRING = re.compile(r"[ \t\f]*[rR]?[fF][rR]?['\"]")
 
 
@@ -50,7 +50,7 @@ def python_logical_lines(lines: Sequence[str]) -> list[int]:
 
 
 def _read_python(lines: Sequence[str]) -> tuple[list[StepKind], list[int]]:
-    kinds: list[StepKind] = ["code" if line.strip(_SPACE) else "blank" for line in lines]
+    kinds: list[StepKind] = ["code" if line.strip(WHITE_SPACE) else "blank" for line in lines]
     begins: list[int] = []
     clean = [_NEUTRALISE.sub(" ", line.replace("\r\n", "\n")) for line in lines]
     first = 0
@@ -65,7 +65,7 @@ def _read_python(lines: Sequence[str]) -> tuple[list[StepKind], list[int]]:
 def _runs_after_return(line: str) -> bool:
     """Whether code follows a carriage return: it ends a line for Python, and with it a comment."""
     parts = re.split(r"\r(?!\n)", line)[1:]
-    return any(part.strip(_SPACE) and not part.lstrip(_SPACE).startswith("#") for part in parts)
+    return any(part.strip(WHITE_SPACE) and not part.lstrip(WHITE_SPACE).startswith("#") for part in parts)
 
 
 def _read_from(first: int, lines: Sequence[str], kinds: list[StepKind], begins: list[int]) -> int:
@@ -87,7 +87,7 @@ def _read_from(first: int, lines: Sequence[str], kinds: list[StepKind], begins: 
                     for i in range(first + statement[0].start[0] - 1, first + statement[-1].end[0]):
                         kinds[i] = "docstring"
                 statement = []
-            elif token.type not in _LAYOUT and (token.type != tokenize.ERRORTOKEN or token.string.strip(_SPACE)):
+            elif token.type not in _LAYOUT and (token.type != tokenize.ERRORTOKEN or token.string.strip(WHITE_SPACE)):
                 if not statement:
                     begins.append(rows.start)
                 statement.append(token)

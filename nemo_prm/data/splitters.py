@@ -22,6 +22,7 @@ import re
 from itertools import takewhile
 from typing import Mapping, Sequence
 
+from nemo_prm.data.lexing import WHITE_SPACE
 from nemo_prm.data.statements import Statement, cpp_statements, python_statements
 from nemo_prm.data.steps import code_span, split_lines
 from nemo_prm.errors import ConfigError
@@ -108,7 +109,7 @@ def split_thoughts(response: str, language: Language, prompt: str = "") -> tuple
         fence = _end_of_unfenced_thoughts(response, end, language, prompt)
     thoughts = response[:fence]
     if not thoughts.strip():
-        return (Step(0, end, "code" if response[:end].strip() else "blank"),) if end else ()
+        return (Step(0, end, "code" if response[:end].strip(WHITE_SPACE) else "blank"),) if end else ()
     marks: list[int] = []
     for pattern in (_NAMED, _NUMBERED):
         marks = marks or [mark.start() for mark in pattern.finditer(thoughts)]

@@ -396,6 +396,7 @@ SOUP = st.lists(FRAGMENTS, max_size=40).map("".join) | st.text(max_size=60)
 
 @given(SOUP, st.sampled_from(NAMES), st.sampled_from(LANGUAGES))
 @example("template <class T>\n", "blocks", "cpp")
+@example("\x85", "thoughts", "python")  # no white space to Python
 @settings(max_examples=1000, deadline=None)
 def test_any_text_is_cut_into_contiguous_steps(response: str, name: str, language: Language) -> None:
     steps = splitter(name)(response, language)

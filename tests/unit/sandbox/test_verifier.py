@@ -543,7 +543,7 @@ def test_tests_that_a_candidate_plays_with(
         ("    v = candidate(1)\n    for _ in range(99): v = [v]\n    candidate(v)",
          "def f(x):\n    for _ in range(150): x = [x]\n    return x", "wrong_answer", "too large"),
         ("    x = [0]\n    try: candidate(x)\n    except ValueError: candidate((x,))",  # it came as a changed argument
-         "def f(x):\n    for _ in range(196): x[0] = [x[0]]\n    raise ValueError", "wrong_answer", "too large"),
+         "def f(x):\n    for _ in range(197): x[0] = [x[0]]\n    raise ValueError", "wrong_answer", "too large"),
     ],
 )  # fmt: skip
 def test_a_broken_test_is_not_the_programs_fault(
