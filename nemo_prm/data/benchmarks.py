@@ -36,7 +36,7 @@ from typing import Any, Callable, Iterator, Mapping, Sequence
 
 from nemo_prm.data.fields import Fields
 from nemo_prm.data.jsonl import PathLike, json_type, read_bytes, read_json, read_jsonl
-from nemo_prm.data.problems import problem_from_json, problem_to_json
+from nemo_prm.data.problems import check_limit, problem_from_json, problem_to_json
 from nemo_prm.errors import ConfigError, DataError
 from nemo_prm.types import Checker, Problem, TestCase
 
@@ -95,8 +95,7 @@ def load_benchmark(
     days = [_day(day, key) for day, key in ((released_from, "released_from"), (released_until, "released_until"))]
     if any(days) and name != "livecodebench":
         raise ConfigError("released_from and released_until are for livecodebench: the other formats have no dates")
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit must be at least 1, found {limit}")
+    check_limit(limit)
     found, prompts, ids = Found(), set[str](), set[str]()
     for source in sources:
         for where, value in READERS[name].rows(Path(source)):

@@ -27,6 +27,12 @@ from nemo_prm.types import Checker, CheckerName, Language, OutcomeSource, Proble
 MAX_TIME_LIMIT_S, MAX_MEMORY_LIMIT_MB = 3600, 2**20
 
 
+def check_limit(limit: int | None) -> None:
+    """Raise ConfigError where `limit`, of the first problems that are taken, would leave none."""
+    if limit is not None and limit < 1:
+        raise ConfigError(f"limit must be at least 1, found {limit}.")
+
+
 def load_problems(source: str, split: str = "train", limit: int | None = None, general: bool = False) -> list[Problem]:
     """Load a problem set.
 
@@ -41,8 +47,7 @@ def load_problems(source: str, split: str = "train", limit: int | None = None, g
         DataError: no such file, a line that breaks the format, a repeated problem or prompt, no problem at all, or one
             that a reward model judges where the caller needs unit tests.
     """
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit must be at least 1, found {limit}.")
+    check_limit(limit)
     name, colon, named_split = source.partition(":")
     if name == "embedded":
         from nemo_prm.data.embedded import split_path

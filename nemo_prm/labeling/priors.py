@@ -188,7 +188,8 @@ def learn(rows: Iterable[LabelRow], waves: Waves, draws_all: bool = False) -> Pr
     shares = np.ones(BINS + 1)
     likelihoods, failed = [np.ones(len(ERROR_RATES))], [True]
     for row in rows:
-        num_points = len(row.neutral) - sum(row.neutral)
+        neutral = row.neutral
+        num_points = neutral.count(False)
         if num_points == 0:
             continue
         right = pass_chances(num_points)
@@ -196,12 +197,12 @@ def learn(rows: Iterable[LabelRow], waves: Waves, draws_all: bool = False) -> Pr
         if not failed[-1]:
             likelihoods.append(right)
             continue
-        completable = sum(label > -1 and not skip for label, skip in zip(row.labels, row.neutral))
+        completable = sum(label > -1 and not skip for label, skip in zip(row.labels, neutral))
         shares[-(-BINS * completable // num_points)] += 1
         likelihood = 1 - right
         for probe in row.probes:
             if probe.num_passed:  # one that did not may be of a bad prefix
-                left = row.neutral[probe.num_steps :].count(False)
+                left = neutral[probe.num_steps :].count(False)
                 if not left:
                     continue  # nothing was left to write, right or wrong
                 passes = pass_chances(left)

@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, Sequence, cast
 from tqdm import tqdm
 
 from nemo_prm.config import LabelConfig
+from nemo_prm.data.problems import check_limit
 from nemo_prm.data.splitters import splitter
 from nemo_prm.errors import ConfigError, DataError
 from nemo_prm.labeling.cache import Cache
@@ -46,8 +47,7 @@ def restrict(
 
     Responses to problems that are in no set at all are kept, so that `run_labeling` refuses them.
     """
-    if limit is not None and limit < 1:
-        raise ConfigError(f"limit must be at least 1, found {limit}.")
+    check_limit(limit)
     left_out = set() if limit is None else {problem.problem_id for problem in problems[limit:]}
     kept = None if responses is None else [r for r in responses if r.problem_id not in left_out]
     return list(problems[:limit]), kept

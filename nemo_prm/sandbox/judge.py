@@ -256,11 +256,12 @@ class Worker:
         patience_s = PATIENCE * task.limits.test_s if task.alone else 0.0
         answer_s = 2 * task.limits.test_s + 1 + patience_s
         candidate = task.request("proxied", 1, limit_s=task.limits.test_s * count, total_s=task.limits.test_s * count)
+        tests_s = TRUSTED_TIME_S + max(answer_s, candidate["total_s"])
         checks = {
             **task.request("check", count, program="", checks=[task.tests[i].code for i in indices]),
             "prefix": task.problem.program_prefix,
-            "limit_s": TRUSTED_TIME_S + max(answer_s, candidate["total_s"]),
-            "total_s": TRUSTED_TIME_S + max(answer_s, candidate["total_s"]),
+            "limit_s": tests_s,
+            "total_s": tests_s,
             "memory_mb": TRUSTED_MEMORY_MB,
             "answer_s": answer_s,
         }

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any, Callable, Iterable, Mapping, Sequence
 
@@ -113,9 +114,7 @@ def _table(table: Table, rows: Mapping[str, Mapping[int, Row]]) -> str:
         overall = mean([row["pass_at_1"] for row in seeds.values()])
         gain = difference(seeds, rows[table.reference], lambda row: row["pass_at_1"])
         compared = ("", "") if name == table.reference else (f"{100 * gain.value:+.1f}", _interval(gain))
-        by_difficulty = [[row["by_difficulty"].get(d) for row in seeds.values()] for d in DIFFICULTIES]
-        measured = [[value for value in values if value is not None] for values in by_difficulty]
-        parts = [_percent(mean(values).value if values else None) for values in measured]
+        parts = [_percent(mean([_share(row, d) for row in seeds.values()]).value) for d in DIFFICULTIES]
         fits = [row["curves"].get("explained_variance", [None])[0] for row in seeds.values()]
         known = [value for value in fits if value is not None]
         fit = f"{mean(known).value:.2f}" if known else ""
@@ -134,12 +133,10 @@ def _lengths(by_arm: Mapping[str, Mapping[int, Row]]) -> str:
     for name, reference in QUESTIONS.values():
         arm, without = by_arm.get(name, {}), by_arm.get(reference, {})
         for difficulty in DIFFICULTIES:
-
-            def value(row: Row, difficulty: str = difficulty) -> float:
-                return float(row["by_difficulty"].get(difficulty, math.nan))
-
-            gain = difference(arm, without, value)
-            means = [_percent(mean([value(row) for row in rows.values()]).value) for rows in (without, arm)]
+            gain = difference(arm, without, partial(_share, difficulty=difficulty))
+            means = [
+                _percent(mean([_share(row, difficulty) for row in rows.values()]).value) for rows in (without, arm)
+            ]
             if all(means):
                 title = ARMS[name].title
                 lines.append(
@@ -167,7 +164,7 @@ def _monitors(by_arm: Mapping[str, Mapping[int, Row]]) -> str:
     for name, seeds in without.items():
         moved = []
         for monitor in MONITORS:
-            gain = difference(seeds, by_arm[BOTH], lambda row, monitor=monitor: _last(row, monitor))  # type: ignore[misc]
+            gain = difference(seeds, by_arm[BOTH], partial(_last, monitor=monitor))
             if gain.excludes_zero():
                 moved.append(
                     f"{monitor.replace('_', ' ')} {gain.value:+.3g} ({gain.low:+.3g} to {gain.high:+.3g}, "
@@ -175,6 +172,10 @@ def _monitors(by_arm: Mapping[str, Mapping[int, Row]]) -> str:
                 )
         lines.append(f"- {ARMS[name].title}: {'; '.join(moved) or 'none'}")
     return "\n".join(lines)
+
+
+def _share(row: Row, difficulty: str) -> float:
+    return float(row["by_difficulty"].get(difficulty, math.nan))
 
 
 def _last(row: Row, monitor: str) -> float:
@@ -186,8 +187,8 @@ def difference(arm: Mapping[int, Row], reference: Mapping[int, Row], value: Call
     return mean([value(arm[seed]) - value(reference[seed]) for seed in sorted(arm.keys() & reference.keys())])
 
 
-def _percent(share: float | None) -> str:
-    return "" if share is None or share != share else f"{100 * share:.1f}"
+def _percent(share: float) -> str:
+    return "" if math.isnan(share) else f"{100 * share:.1f}"
 
 
 def _interval(found: Mean) -> str:

@@ -95,9 +95,8 @@ def main() -> None:
         rows = [row(SINGLE, 1)]
         for budget in arguments.budgets:
             rows += [row(method, budget) for method in METHODS]
-            drawn = math.ceil(rows[-1]["completions"])
-            if (BEST.name, drawn) not in {(each["method"], each["budget"]) for each in rows}:
-                rows.append(row(BEST, drawn))
+            if (BEST.name, drawn(rows[-1])) not in {(each["method"], each["budget"]) for each in rows}:
+                rows.append(row(BEST, drawn(rows[-1])))
     report = {
         "tuning": {str(each): share(found) for each, found in tuning.items()},
         "threshold": threshold,
@@ -231,6 +230,11 @@ def summarize(name: str, budget: int, found: Sequence[dict[str, Any]]) -> dict[s
     }
 
 
+def drawn(row: dict[str, Any]) -> int:
+    """How many completions a problem took on average, rounded up."""
+    return math.ceil(row["completions"])
+
+
 def difference(one: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:
     """Mean of the paired differences over problems, and its 95 % interval by bootstrap."""
     pairs = [a - b for a, b in zip(one, other)]
@@ -266,7 +270,7 @@ def show(report: dict[str, Any]) -> None:
         no_feedback = by_name["best of n, PRM without feedback", row["budget"]]
         pairs = [
             (row["passed"], best),
-            (row["passed"], by_name[BEST.name, math.ceil(row["completions"])]),
+            (row["passed"], by_name[BEST.name, drawn(row)]),
             (best, no_feedback),
             (no_feedback, by_name[SINGLE.name, 1]),
         ]
