@@ -39,7 +39,7 @@ def main(config: SearchConfig) -> None:
             scorer = stack.enter_context(RewardClient(config.reward))
             if config.inputs != "lines":
                 scorer.require_all_lines()
-        run.answer(generator, verifier, scorer)
+        run.answer(generator, verifier, scorer, scorer.name if scorer else "")
         results = run.judge(verifier)
     print(run.as_table(results))
     print(Path(config.output) / "results.json")

@@ -66,12 +66,12 @@ def refine_hint(thought: str, feedback: str) -> str:
     return REFINE.format(thought=thought.removesuffix("\n") + "\n", feedback=_one_line(feedback))
 
 
-def thoughts_of(response: str, language: Language, prompt: str = "") -> tuple[Step, ...]:
+def thoughts_of(response: str, language: Language, prompt: str) -> tuple[Step, ...]:
     """The steps of a response that are thoughts."""
     return tuple(step for step in split_thoughts(response, language, prompt) if step.kind == "thought")
 
 
-def prm_text(inputs: PRMInput, thoughts: str, response: str, feedback: str, prompt: str = "") -> str:
+def prm_text(inputs: PRMInput, thoughts: str, response: str, feedback: str, prompt: str) -> str:
     """What a PRM reads after the prompt to score a thought; the score is that of the text's last line.
 
     Args:
@@ -139,7 +139,7 @@ def prm_rows(row: LabelRow, inputs: PRMInput, per_thought: int = 1) -> list[Labe
 
 
 def scored_texts(
-    inputs: PRMInput, response: str, feedback: str, language: Language, prompt: str = ""
+    inputs: PRMInput, response: str, feedback: str, language: Language, prompt: str
 ) -> tuple[Sequence[Step], list[str]]:
     """The thoughts of a response, and the text to score for each; one without thoughts is scored once, as it is."""
     thoughts = thoughts_of(response, language, prompt)

@@ -9,7 +9,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""Which policy a `.nemo` holds: a name that no other weights have, and whether a running model can take them."""
+"""Which model a `.nemo` holds: a name that no other weights have, and whether a running policy can take them."""
 
 from __future__ import annotations
 
@@ -84,6 +84,23 @@ def identify(path: Path) -> Identity:
     except yaml.YAMLError as error:
         raise CheckpointError(f"{path} holds a model config that is no YAML") from error
     check_policy(path)
+    name, files = _digests(path)
+    tokenizer = {key: _content(value, files) for key, value in (config.get("tokenizer") or {}).items()}
+    architecture = {key: config.get(key) for key in ARCHITECTURE}
+    return Identity(name, architecture, tokenizer)
+
+
+def checkpoint_name(path: Path) -> str:
+    """`<file name>@<digest>` of any checkpoint: another digest for other weights, wherever the file lies.
+
+    Raises:
+        CheckpointError: no `.nemo`, or a damaged one.
+    """
+    return _digests(path)[0]
+
+
+def _digests(path: Path) -> tuple[str, dict[str, str]]:
+    """The checkpoint's name, and a digest of each of its files."""
     # Samples of the weights will do: no training leaves a million of them as they were.
     total, files = hashlib.sha256(), {}
     try:
@@ -96,9 +113,7 @@ def identify(path: Path) -> Identity:
             total.update(f"{name}/{files[name]}/".encode())
     except (tarfile.TarError, EOFError, OSError) as error:
         raise CheckpointError(f"{path} is no .nemo checkpoint: not a tar archive, or a damaged one") from error
-    tokenizer = {key: _content(value, files) for key, value in (config.get("tokenizer") or {}).items()}
-    architecture = {key: config.get(key) for key in ARCHITECTURE}
-    return Identity(f"{path.name}@{total.hexdigest()[:DIGITS]}", architecture, tokenizer)
+    return f"{path.name}@{total.hexdigest()[:DIGITS]}", files
 
 
 def difference(running: Identity, other: Identity) -> str:

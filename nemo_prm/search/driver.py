@@ -62,6 +62,7 @@ class Answer:
     problem_id: str
     response: str = ""
     generator: str = ""
+    prm: str = ""
     problem_sha256: str = ""
     prompt: str = ""
     completions: int = 0

@@ -79,8 +79,15 @@ class SearchRun:
     def _open(self) -> AppendOnlyFile:
         return AppendOnlyFile(self.output / "answers.jsonl", "answers", b'{"problem_id": ')
 
-    def answer(self, generator: Generator, verifier: Verifier, scorer: StepScorer | None) -> None:
-        """Search for the answers that are missing; see `run_searches` for what may go wrong."""
+    def answer(self, generator: Generator, verifier: Verifier, scorer: StepScorer | None, prm: str = "") -> None:
+        """Search for the answers that are missing; see `run_searches` for what may go wrong.
+
+        Args:
+            generator: of completions.
+            verifier: of programs, with the public tests.
+            scorer: the PRM, for strategies that need one.
+            prm: its name.
+        """
         missing = [problem for problem in self.problems if problem.problem_id not in self.answers]
         tools = Tools(generator, verifier, scorer, self.config.sampling.as_params(), self.config.seed, self.inputs)
         done = len(self.problems) - len(missing)
@@ -90,13 +97,14 @@ class SearchRun:
         ):
 
             def keep(answer: Answer) -> None:
-                answer.generator, answer.problem_sha256 = generator.name, self._digests[answer.problem_id]
-                other = next(iter(self.answers.values()), answer).generator  # all have the same
-                if other != generator.name:
-                    raise ConfigError(
-                        f"{self.output} has answers of {other}, and these are of {generator.name}: "
-                        "choose another output"
-                    )
+                answer.generator, answer.prm = generator.name, prm
+                answer.problem_sha256 = self._digests[answer.problem_id]
+                other = next(iter(self.answers.values()), answer)  # all have the same
+                for theirs, ours in ((other.generator, answer.generator), (other.prm, answer.prm)):
+                    if theirs != ours:
+                        raise ConfigError(
+                            f"{self.output} has answers of {theirs}, and these are of {ours}: choose another output"
+                        )
                 file.append(json.dumps(finite_or_null(asdict(answer))).encode())
                 self.answers[answer.problem_id] = answer
                 progress.update()

@@ -218,6 +218,16 @@ class RewardClient:
         return rows
 
     @property
+    def name(self) -> str:
+        """Which PRM, for provenance, and whether it scores only code.
+
+        Raises:
+            ServerError: it does not answer.
+        """
+        checkpoint = json.loads(self._client.parameters().get("checkpoint", '"unknown"'))
+        return f"nemo-prm-reward/{nemo_prm.__version__}/{checkpoint}" + "/code_only" * self.code_only
+
+    @property
     def code_only(self) -> bool:
         """Whether the server scores only lines inside a code fence, where there is one.
 

@@ -45,6 +45,7 @@ from nemo_prm.config import ServerConfig, typed
 from nemo_prm.errors import ConfigError, RequestError
 from nemo_prm.megatron import host
 from nemo_prm.megatron.critic import MegatronGPTPRMCritic
+from nemo_prm.megatron.identity import checkpoint_name
 from nemo_prm.serving.loop import Op, ServedModel, announce, serve
 from nemo_prm.serving.messages import check_critic_infer, check_critic_train
 from nemo_prm.serving.reward import LineScorer, RewardRules, served_prm
@@ -202,13 +203,14 @@ class CriticServer(CriticServerTrainer):
             self.answered[name] = request_id, answer
         return answer
 
-    def run_server(self, server: ServerConfig, max_queue: int, rules: RewardRules) -> None:
+    def run_server(self, server: ServerConfig, max_queue: int, rules: RewardRules, prm: str) -> None:
         """Serve until SIGTERM; collective.
 
         Args:
             server: where to listen.
             max_queue: requests to the PRM that may wait.
             rules: how the PRM's scores become rewards.
+            prm: name of the PRM's checkpoint.
         """
         limits = {"vocab_size": self.model.padded_vocab_size, "max_length": self.model.cfg.encoder_seq_length}
         served = [
@@ -231,7 +233,7 @@ class CriticServer(CriticServerTrainer):
         }
         if self.combined:
             scorer = LineScorer(self.model, self.infer_scores, rules, Op.SCORE)
-            served.append(served_prm(scorer, MAX_BATCH, self.max_queue_delay_microseconds, max_queue))
+            served.append(served_prm(scorer, prm, MAX_BATCH, self.max_queue_delay_microseconds, max_queue))
             commands[Op.SCORE] = scorer.follow
         serve(served, server, commands)
 
@@ -282,4 +284,4 @@ def serve_critic(cfg: DictConfig, server: ServerConfig) -> None:
     if state is not None:
         trainer.load_state_dict(state)
         trainer.ppo_step = ppo_step_of(Path(loaded.trainer.ckpt_path))
-    trainer.run_server(server, cfg.max_queue, rules)
+    trainer.run_server(server, cfg.max_queue, rules, checkpoint_name(Path(cfg.checkpoint)))

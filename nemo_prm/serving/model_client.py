@@ -176,11 +176,12 @@ class ModelClient:
             connection.close()
 
     def parameters(self) -> dict[str, str]:
-        """What the server says about the model: `parameters` of its config.
+        """What the server says about the model, once that is ready: `parameters` of its config.
 
         Raises:
             NemoPrmError: of the class given; it does not answer.
         """
+        self.wait_ready()
         start = time.monotonic()
         connection = self._connection_class(self._address, timeout=self.config.connect_timeout_s)
         token = resolve_token(self.config.token)

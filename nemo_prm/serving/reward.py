@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, Callable, NamedTuple, Sequence
 
 import numpy as np
@@ -33,6 +34,7 @@ from nemo_prm.data.alignment import step_end_tokens
 from nemo_prm.data.steps import split_lines
 from nemo_prm.errors import ConfigError, DataError, RequestError
 from nemo_prm.megatron import host
+from nemo_prm.megatron.identity import checkpoint_name
 from nemo_prm.megatron.prm import MegatronGPTPRM
 from nemo_prm.megatron.vocabulary import encode_continuation, vocabulary_bytes
 from nemo_prm.rewards.lines import line_ends, newline_table, normalise_line_scores
@@ -251,8 +253,10 @@ def _join(scored: Sequence[ScoredRow], width: int) -> dict[str, NDArray[Any]] | 
     return {"line_rewards": line_rewards, "line_scores": line_scores, "num_lines": counts}
 
 
-def served_prm(scorer: LineScorer, max_batch: int, batch_delay_us: int, max_queue: int) -> ServedModel:
-    """The `prm` model, for `serve`."""
+def served_prm(
+    scorer: LineScorer, checkpoint: str, max_batch: int, batch_delay_us: int, max_queue: int
+) -> ServedModel:
+    """The `prm` model, for `serve`; `checkpoint` is its name, as `checkpoint_name` gives it."""
     warm_up = {"prompts": encode_text(["a"]), "responses": encode_text(["b\n"])}
     return ServedModel(
         PRM,
@@ -262,7 +266,7 @@ def served_prm(scorer: LineScorer, max_batch: int, batch_delay_us: int, max_queu
         max_batch=max_batch,
         batch_delay_us=batch_delay_us,
         max_queue=max_queue,
-        info={name: json.dumps(value) for name, value in asdict(scorer.rules).items()},
+        info={name: json.dumps(value) for name, value in {"checkpoint": checkpoint, **asdict(scorer.rules)}.items()},
         counters=scorer.counters,
     )
 
@@ -281,5 +285,6 @@ def serve_reward(cfg: DictConfig, server: ServerConfig) -> None:
     loaded.model.cuda()
     loaded.model.prepare_for_inference()
     scorer = LineScorer(loaded.model, partial(run_distributed_inference, infer_fn=loaded.model.infer), rules)
-    model = served_prm(scorer, cfg.max_batch, cfg.batch_delay_us, cfg.max_queue)
+    name = checkpoint_name(Path(cfg.pretrained_checkpoint.restore_from_path))
+    model = served_prm(scorer, name, cfg.max_batch, cfg.batch_delay_us, cfg.max_queue)
     serve([model], server, {Op.FORWARD: scorer.follow})

@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import urllib.request
@@ -65,6 +66,8 @@ def test_rules_are_followed_and_shown(server: Server) -> None:
         parameters = json.load(config)["parameters"]
     shown = {name: json.loads(parameters[name]["string_value"]) for name in ("clamp", "normalise", "code_only")}
     assert shown == {"clamp": 0.5, "normalise": False, "code_only": False}
+    with RewardClient(RewardClientConfig(url=server.url)) as client:
+        assert re.fullmatch(r"nemo-prm-reward/[^/]+/prm\.nemo@[0-9a-f]{12}", client.name)
 
 
 def test_a_response_with_nothing_to_score_has_no_scores(server: Server) -> None:

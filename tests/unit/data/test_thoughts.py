@@ -88,15 +88,15 @@ def test_a_problem_kept_for_evaluation_is_known_by_the_prompt_that_asks_for_thou
 
 def test_what_a_prm_reads_of_a_thought() -> None:
     told = "Test 1 of 2: wrong answer: f(1):\nexpected 2, got 3."
-    assert prm_text("plan", THOUGHTS[0], RESPONSE, told) == THOUGHTS[0]
-    assert prm_text("no_feedback", THOUGHTS[0], RESPONSE, told) == THOUGHTS[0] + "```\nprint(1)\n```\n"
-    assert prm_text("code_prm", THOUGHTS[0], RESPONSE, told) == (
+    assert prm_text("plan", THOUGHTS[0], RESPONSE, told, "Task\n") == THOUGHTS[0]
+    assert prm_text("no_feedback", THOUGHTS[0], RESPONSE, told, "Task\n") == THOUGHTS[0] + "```\nprint(1)\n```\n"
+    assert prm_text("code_prm", THOUGHTS[0], RESPONSE, told, "Task\n") == (
         THOUGHTS[0] + "```\nprint(1)\n```\nTest 1 of 2: wrong answer: f(1): expected 2, got 3.\n"
     )
-    thoughts, texts = scored_texts("plan", RESPONSE, "", "python")
+    thoughts, texts = scored_texts("plan", RESPONSE, "", "python", "Task\n")
     assert [RESPONSE[step.start : step.end] for step in thoughts] == THOUGHTS
     assert texts == [THOUGHTS[0], "".join(THOUGHTS)]
-    assert scored_texts("plan", CODE, "", "python") == ((), ["\n"])  # a text has a line to score
+    assert scored_texts("plan", CODE, "", "python", "Task\n") == ((), ["\n"])  # a text has a line to score
     assert refine_hint("Thought 2: write", told).startswith("An earlier attempt had this thought:\nThought 2: write\n")
 
 
@@ -123,7 +123,7 @@ def test_what_is_trained_on_is_what_is_scored() -> None:
     derivation = row().derivations[2]
     response = "".join(THOUGHTS) + derivation.completion
     for inputs in ("code_prm", "no_feedback"):
-        _, texts = scored_texts(check_inputs(inputs), response, derivation.feedback, "python")
+        _, texts = scored_texts(check_inputs(inputs), response, derivation.feedback, "python", "Task\n")
         assert texts[-1] == prm_rows(row(), check_inputs(inputs))[1].response
 
 
@@ -141,6 +141,6 @@ def test_a_prompt_may_have_opened_the_block() -> None:
 
 
 def test_thoughts_alone_are_steps() -> None:
-    assert [step.kind for step in thoughts_of(RESPONSE, "python")] == ["thought", "thought"]
+    assert [step.kind for step in thoughts_of(RESPONSE, "python", "Task\n")] == ["thought", "thought"]
     with pytest.raises(ConfigError, match="inputs must be one of"):
         check_inputs("code")

@@ -318,12 +318,12 @@ def test_a_job_is_judged_by_hidden_tests_and_goes_on(tmp_path: Path, verifier: A
     problems = [problem("a"), problem("b", hidden="3\n"), problem("c", public="4\n", hidden="4\n")]
     used = tools(verifier)
     run = SearchRun(job(tmp_path), problems[:2])
-    run.answer(used.generator, verifier, used.scorer)
+    run.answer(used.generator, verifier, used.scorer, "PRM")
     file = tmp_path / "out/answers.jsonl"
     file.write_text(file.read_text() + '{"problem_id": "c", "resp')  # torn by a kill
     run = SearchRun(job(tmp_path), problems)
     used = tools(verifier)
-    run.answer(used.generator, verifier, used.scorer)
+    run.answer(used.generator, verifier, used.scorer, "PRM")
     assert [prompts for prompts, *_ in used.generator.calls] == [["Task c\n"]]  # type: ignore[attr-defined]
     results = run.judge(verifier)
     assert results["verdicts"] == {"a": "passed", "b": "wrong_answer", "c": "passed"}
@@ -354,5 +354,10 @@ def test_a_job_is_judged_by_hidden_tests_and_goes_on(tmp_path: Path, verifier: A
     used = tools(verifier)
     used.generator.name = "another table"  # type: ignore[misc]
     with pytest.raises(ConfigError, match="has answers of table, and these are of another table"):
-        SearchRun(job(tmp_path), [*problems, problem("d")]).answer(used.generator, verifier, used.scorer)
+        SearchRun(job(tmp_path), [*problems, problem("d")]).answer(used.generator, verifier, used.scorer, "PRM")
+    with pytest.raises(ConfigError, match="has answers of PRM, and these are of another PRM"):
+        used = tools(verifier)
+        SearchRun(job(tmp_path), [*problems, problem("d")]).answer(
+            used.generator, verifier, used.scorer, "another PRM"
+        )
     assert len(file.read_text().splitlines()) == 3
