@@ -9,7 +9,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What the study compares. An arm is a way to train the policy; every arm runs with every seed."""
+"""What the study compares. An arm is a way to train the policy; every arm runs with every seed, for the same steps."""
 
 from __future__ import annotations
 
@@ -47,7 +47,6 @@ class Arm:
         value_init: how the critic starts from it, as `serve_critic` has it; none: from the policy.
         overrides: of the training script.
         critic: whether there is one.
-        times: how many times the study's steps it trains.
         rules: of the reward server, `rules` in conf/serve_reward.yaml.
     """
 
@@ -58,7 +57,6 @@ class Arm:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     rules: Mapping[str, Any] = field(default_factory=dict)
     critic: bool = True
-    times: int = 1
 
 
 NO_NEUTRAL = {f"neutral.{kind}": False for kind in ("comments", "blank_lines", "docstrings")}
@@ -101,14 +99,6 @@ ARMS = {
     ),
     "both_short_credit": Arm("DenseReward and ValueInit, 0.95", overrides=SHORT_CREDIT),
     "affine_short_credit": Arm("DenseReward and affine ValueInit, 0.95", value_init="affine", overrides=SHORT_CREDIT),
-    "rl_long": Arm("neither, three times the steps", prm=None, dense_reward=False, value_init="none", times=3),
-    "both_long": Arm("DenseReward and ValueInit, three times the steps", times=3),
-    "affine_short_credit_long": Arm(
-        "DenseReward and affine ValueInit, 0.95, three times the steps",
-        value_init="affine",
-        overrides=SHORT_CREDIT,
-        times=3,
-    ),
     "pass_rate": Arm(
         "pass rate as outcome", prm=None, dense_reward=False, value_init="none", overrides={"outcome": "pass_rate"}
     ),
@@ -182,17 +172,6 @@ TABLES = (
             "rl": "neither, GAE's lambda 1",
         },
         reference="rl_short_credit",
-    ),
-    Table(
-        "Three times the steps",
-        "the same arms, trained for longer",
-        {
-            "rl_long": None,
-            "both_long": None,
-            "affine_short_credit_long": None,
-            "rl": "neither, as many steps as above",
-        },
-        reference="rl_long",
     ),
     Table(
         "Without a PRM",

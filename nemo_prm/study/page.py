@@ -42,7 +42,6 @@ QUESTIONS = {  # an arm, and what it is compared with
         "affine_short_credit",
         "rl_short_credit",
     ),
-    "With three times the steps, DenseReward and ValueInit against neither": ("both_long", "rl_long"),
 }
 
 
@@ -83,8 +82,8 @@ def _head(by_arm: Mapping[str, Mapping[int, Row]], config: StudyConfig) -> str:
         "# Study\n\n"
         "Written by `python scripts/study.py` from the runs in its `results.jsonl`; do not edit. The tables of PSGPO "
         "(arXiv 2410.17621) at small scale: the embedded policy, the embedded problems, "
-        f"{config.steps} PPO steps for every arm but those that say otherwise. A policy is measured on held-out "
-        f"problems ({config.evaluate_samples} samples each, temperature 0.2, top-p 0.95).\n\n"
+        f"{config.steps} PPO steps for every arm. A policy is measured on held-out problems "
+        f"({config.evaluate_samples} samples each, temperature 0.2, top-p 0.95).\n\n"
         f"Settings: {shown}. An interval is Student's 95 % interval over seeds; a difference is taken seed by seed."
     )
     for question, (arm, reference) in QUESTIONS.items():

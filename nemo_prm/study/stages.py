@@ -155,7 +155,7 @@ def _prm(config: StudyConfig, policy: str, name: str) -> Iterable[Stage]:
 def _cell(config: StudyConfig, policy: str, cell: Cell, arm: Arm) -> Iterable[Stage]:
     name, prm = cell.name, f"{{run}}/{arm.prm}/prm.nemo"
     overrides = {
-        **_train(config, name, policy, cell.seed, config.steps * arm.times),
+        **_train(config, name, policy, cell.seed, config.steps),
         "dense_reward": arm.dense_reward,
         **arm.overrides,
     }

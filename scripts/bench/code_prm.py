@@ -212,7 +212,7 @@ class Search:
 
 def share(found: Sequence[dict[str, Any]]) -> float:
     """Share of the answers that pass, over seeds."""
-    return sum(each["results"]["nemo_prm"]["pass@1"] for each in found) / len(found)
+    return float(sum(each["results"]["nemo_prm"]["pass@1"] for each in found) / len(found))
 
 
 def summarize(name: str, budget: int, found: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -232,7 +232,7 @@ def summarize(name: str, budget: int, found: Sequence[dict[str, Any]]) -> dict[s
 
 def drawn(row: dict[str, Any]) -> int:
     """How many completions a problem took on average, rounded up."""
-    return math.ceil(row["completions"])
+    return math.ceil(float(row["completions"]))
 
 
 def difference(one: Sequence[float], other: Sequence[float]) -> tuple[float, float, float]:

@@ -45,7 +45,7 @@ from nemo_prm.labeling.scheduler import Scheduler
 from nemo_prm.labeling.search import monotonicity_violations
 from nemo_prm.protocols import Generator, Verifier
 from nemo_prm.sandbox.verifier import default_verifier
-from nemo_prm.types import LabelRow, Problem
+from nemo_prm.types import Cost, LabelRow, Problem
 
 SECTIONS = ("embedded", "simulated", "timed", "overhead", "accuracy")
 EPSILONS = (0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3)
@@ -69,6 +69,11 @@ class Run:
     rows: list[LabelRow] = field(default_factory=list)
 
 
+def totals(costs: Sequence[Cost | Labelled]) -> tuple[int, int, int]:
+    """Completions, tokens and executions."""
+    return sum(c.completions for c in costs), sum(c.tokens for c in costs), sum(c.executions for c in costs)
+
+
 def ours(name: str, works: Sequence[Work], generator: Generator, verifier: Verifier, config: LabelConfig) -> Run:
     rows: list[LabelRow] = []
 
@@ -84,8 +89,7 @@ def ours(name: str, works: Sequence[Work], generator: Generator, verifier: Verif
     for row in rows:
         good = [i for i, label in enumerate(row.labels, start=1) if label > 0]
         longest[row.problem_id, row.response_id] = good[-1] if good else 0
-    total = [sum(getattr(row.cost, name) for row in rows) for name in ("completions", "tokens", "executions")]
-    return Run(name, longest, *total, scheduler.paid, seconds, rows)
+    return Run(name, longest, *totals([row.cost for row in rows]), scheduler.paid, seconds, rows)
 
 
 def reference(
@@ -97,8 +101,7 @@ def reference(
     every_prefix: bool = False,
 ) -> tuple[Run, list[Labelled]]:
     found, seconds = label_one_by_one(works, generator, verifier, config, every_prefix)
-    total = [sum(getattr(each, name) for each in found) for name in ("completions", "tokens", "executions")]
-    return Run(name, {each.key: each.longest for each in found}, *total, None, seconds), found
+    return Run(name, {each.key: each.longest for each in found}, *totals(found), None, seconds), found
 
 
 def agreement(run: Run, wanted: Run, responses: Sequence[Labelled]) -> float:

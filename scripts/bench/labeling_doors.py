@@ -22,7 +22,7 @@ import threading
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, Sequence
+from typing import Sequence
 
 from nemo_prm.data.embedded.chains import HEAD, INDENT, PARAMETERS, TAIL, Link
 from nemo_prm.data.embedded.operations import OPERATIONS
@@ -131,11 +131,11 @@ class Comparing:
             self.busy_s += time.monotonic() - started
         return Verdict("passed" if passed else "wrong_answer", seconds=self.seconds)
 
-    def submit(self, problem: Problem, program: str) -> Future[Verdict]:
+    def submit(self, problem: Problem, program: str, tests: Sequence[TestCase] | None = None) -> Future[Verdict]:
         if self._pool is not None:
-            return self._pool.submit(self.verify, problem, program)
+            return self._pool.submit(self.verify, problem, program, tests)
         done: Future[Verdict] = Future()
-        done.set_result(self.verify(problem, program))
+        done.set_result(self.verify(problem, program, tests))
         return done
 
     def verify_many(self, jobs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
@@ -210,16 +210,16 @@ class JudgedOnce:
 
     def __init__(self, verifier: Verifier) -> None:
         self._verifier, self.name = verifier, verifier.name
-        self._known: dict[tuple[str, str], Future[Verdict]] = {}
+        self._known: dict[tuple[str, str, bool], Future[Verdict]] = {}
 
-    def submit(self, problem: Problem, program: str) -> Future[Verdict]:
-        key = (problem.problem_id, program)
+    def submit(self, problem: Problem, program: str, tests: Sequence[TestCase] | None = None) -> Future[Verdict]:
+        key = (problem.problem_id, program, tests is not None)
         if key not in self._known:
-            self._known[key] = self._verifier.submit(problem, program)
+            self._known[key] = self._verifier.submit(problem, program, tests)
         return self._known[key]
 
-    def verify(self, problem: Problem, program: str, tests: Any = None) -> Verdict:
-        return self.submit(problem, program).result()
+    def verify(self, problem: Problem, program: str, tests: Sequence[TestCase] | None = None) -> Verdict:
+        return self.submit(problem, program, tests).result()
 
     def verify_many(self, jobs: Sequence[tuple[Problem, str]]) -> list[Verdict]:
         return [job.result() for job in [self.submit(problem, program) for problem, program in jobs]]

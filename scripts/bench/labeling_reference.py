@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from typing import Sequence
 
 from nemo_prm.config import LabelConfig
+from nemo_prm.data.fitting import generate_fitting
 from nemo_prm.data.splitters import splitter
 from nemo_prm.data.steps import is_neutral, make_program
 from nemo_prm.labeling.labeler import Key, Work, derive_seed
-from nemo_prm.labeling.oracle import generate_fitting
 from nemo_prm.labeling.search import longest_completable_prefix
 from nemo_prm.protocols import Generator, Verifier
 from nemo_prm.types import Problem

@@ -44,8 +44,8 @@ SEQUENCES, LENGTH = 128, 4096  # of the advantages
 def step_times(folder: Path, prm: Path, dense: bool, steps: int) -> list[dict[str, float]]:
     """Seconds of each step but the first, by the host's name."""
     critic_port, reward_port = free_ports(2)
-    policy, port = f"checkpoint={resolve_policy('embedded')}", f"server.port={critic_port}"
-    critic = [policy, "value_init=none", f"output={folder / 'critic'}", port]
+    policy = f"checkpoint={resolve_policy('embedded')}"
+    critic = [policy, "value_init=none", f"output={folder / 'critic'}", f"server.port={critic_port}"]
     servers = [("serve_critic", critic_port, "critic_infer", critic)]
     if dense:
         servers.append(("serve_reward", reward_port, "prm", [f"checkpoint={prm}", f"server.port={reward_port}"]))

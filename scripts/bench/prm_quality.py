@@ -60,7 +60,8 @@ def score(prm: Path, labels: Path) -> list[ScoredResponse]:
     loaded = host.load(cfg, "rm", MegatronGPTPRM)
     host.initialise(loaded, cfg)
     loaded.model.prepare_for_inference()
-    return score_dataset(loaded.model, PRMDataset(rows, loaded.model.tokenizer, cfg.model.encoder_seq_length))
+    data = PRMDataset(rows, loaded.model.tokenizer, cfg.model.encoder_seq_length)
+    return list(score_dataset(loaded.model, data))
 
 
 def line_number_baseline(responses: list[ScoredResponse]) -> list[ScoredResponse]:

@@ -269,13 +269,13 @@ def main() -> None:
                 stderr=subprocess.DEVNULL,
                 text=True,
             ) as forward:
+                assert forward.stdin is not None
                 await_word(forward)
                 for _ in range(arguments.rounds):
                     for clients in CLIENTS:
                         for spec, port, _ in servers:
                             found = load_test(spec, port, sequences, clients, arguments.seconds)
                             rounds.setdefault((spec.name, clients), []).append(found)
-                        assert forward.stdin is not None
                         print("go", file=forward.stdin, flush=True)
                         limits.setdefault(clients, []).append(float(await_word(forward)))
                 forward.stdin.close()

@@ -32,12 +32,14 @@ import sys
 import tempfile
 import threading
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
-from typing import Callable, NamedTuple
+from typing import Any, Callable, NamedTuple
 
 import numpy as np
-from reward_server import ROOT, Sequence, compose, craft, read_sequences
+from numpy.typing import NDArray
+from reward_server import ROOT, Sequence, craft, read_sequences
+from untrained_prm import compose
 
 from nemo_prm.config import RewardClientConfig
 from nemo_prm.processes import Children, free_ports
@@ -52,7 +54,7 @@ GROWTH = 1.05  # of the memory
 REST_S = TRIM_INTERVAL_S + 2
 WARM = 2  # index of the measurement that counts as warm
 
-Inputs = dict[str, np.ndarray]
+Inputs = dict[str, NDArray[Any]]
 
 
 def make_inputs(sequences: list[Sequence], padding: int = 0) -> Inputs:
@@ -143,7 +145,7 @@ def resident_mib(pid: int) -> dict[str, float]:
 
     Files are left out: libraries that are mapped elsewhere on the machine, too, seem to grow when those processes end.
     """
-    total: Counter[str] = Counter()
+    total: defaultdict[str, float] = defaultdict(float)
     for each in (pid, *descendants(pid)):
         try:
             rollup = Path(f"/proc/{each}/smaps_rollup").read_text()

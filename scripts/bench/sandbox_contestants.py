@@ -35,7 +35,10 @@ import tempfile
 import time
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Callable, Iterator, Sequence, cast
+
+if TYPE_CHECKING:
+    from nemo_prm.types import Level
 
 ENTRY_POINT = "has_close_elements"
 FUNCTION = """\
@@ -79,7 +82,7 @@ def make_programs(task: str, count: int) -> tuple[list[str], list[bool]]:
 class Sandbox:
     """Ours, at one isolation level."""
 
-    def __init__(self, level: str) -> None:
+    def __init__(self, level: Level) -> None:
         self.level = level
         self.verifiers: dict[int, Any] = {}
 
@@ -221,7 +224,7 @@ def processes(workers: int) -> Executor:
 def contestant(name: str) -> Sandbox | Each:
     kind, _, level = name.partition(":")
     if kind == "sandbox":
-        return Sandbox(level)
+        return Sandbox(cast("Level", level))
     if kind == "fork":
         return Each(Fork(namespaces=level == "namespaces"), processes)
     return {

@@ -69,13 +69,6 @@ def test_the_arms_of_table_1() -> None:
             assert servers(stage)["reward"]["checkpoint"] == prm
 
 
-def test_an_arm_may_train_for_longer_on_the_same_prm() -> None:
-    stages = plan(Cell("both", 1), Cell("both_long", 1))
-    assert stages["both_long_seed_1"].overrides["trainer.ppo.max_steps"] == 27
-    assert stages["both_long_seed_1"].overrides["trainer.ppo.save_interval"] == 27
-    assert servers(stages["both_long_seed_1"])["reward"] == servers(stages["both_seed_1"])["reward"]
-
-
 def test_the_baseline_alone_needs_no_prm() -> None:
     assert list(plan(Cell("rl", 1))) == ["rl_seed_1", "evaluate_rl_seed_1"]
 
