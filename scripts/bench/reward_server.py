@@ -11,7 +11,7 @@
 # limitations under the License.
 """The reward server against NeMo-Aligner's own, and against the bare forward pass, on the same weights in one run.
 
-    python scripts/bench/reward_server.py [--layers 4 --hidden 128] [--seconds 8] [--output FILE.json]
+    python scripts/bench/reward_server.py [--layers 4 --hidden 128] [--seconds 8] [--options max_queue=0]
 
 A request is one sequence: a prompt of the embedded set and a response as the policy was trained on. Clients are
 threads of one process with a connection each, which send the next request when the last one is answered; they do not
@@ -219,6 +219,7 @@ def main() -> None:
     parser.add_argument("--hidden", type=int, default=128)
     parser.add_argument("--seconds", type=float, default=8.0, help="of each round")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--options", nargs="*", default=[], help="of our server: max_queue=0")
     parser.add_argument("--output", type=Path)
     parser.add_argument("--child", nargs="*", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -252,7 +253,7 @@ def main() -> None:
         limits: dict[int, list[float]] = {}
         ours_port, stock_port = free_ports(2)
         with Children(folder, env=environment) as children:
-            ours = [f"checkpoint={folder / 'prm.nemo'}", f"server.port={ours_port}"]
+            ours = [f"checkpoint={folder / 'prm.nemo'}", f"server.port={ours_port}", *arguments.options]
             servers = [
                 (PRM, ours_port, [sys.executable, str(ROOT / "scripts" / "serve_reward.py"), *ours]),
                 (GENERAL_REWARD, stock_port, child("stock", folder / "prm.nemo", stock_port)),
