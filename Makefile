@@ -1,6 +1,6 @@
 # make venv         the virtual environment, every distribution pinned (about 3 GiB; minutes on the first run)
 # make quickstart   the whole pipeline on two cores; PROBLEMS=path.jsonl runs it on your own problems
-# make test         every test, on both supported versions of megatron-core
+# make test         all tests but those of test-deploy, on both supported versions of megatron-core
 # make test-deploy  images and jobs linted; jobs in a real Slurm, a run on two hosts, sdist and wheel (root, Debian's packages)
 # make lint         ruff and mypy;  make format: let ruff format
 # make clean        remove the environment, runs and caches

@@ -11,8 +11,8 @@
 # limitations under the License.
 """Light by default: labeling and evaluation against a remote policy need neither torch nor NeMo.
 
-Inside NVIDIA's NeMo container the heavy stack is already there: `pip install --no-deps .` is enough. On a machine
-without it, `pip install -c constraints.txt '.[nemo]'` installs the stack from PyPI.
+Inside NVIDIA's NeMo container the heavy stack is already there: docker/Dockerfile adds the rest, and installs this
+package with --no-deps. On a machine without it, `pip install -c constraints.txt '.[nemo]'` installs the stack from PyPI.
 """
 
 import re

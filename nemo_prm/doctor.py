@@ -119,7 +119,7 @@ def stack() -> list[Check]:
             state, meaning = "degraded", "Written for 0.7; another version may lack or change what is overridden."
         checks.append(Check("Stack", name, state, version or "not installed", meaning))
     if None in versions.values():
-        hint = "pip install -c constraints.txt '.[nemo]', or use NVIDIA's NeMo container and pip install --no-deps ."
+        hint = "pip install -c constraints.txt '.[nemo]', or use NVIDIA's NeMo container (docker/Dockerfile)"
         checks.append(Check("Stack", "how to install", "missing", hint, "Installs what is missing above."))
     return checks
 

@@ -44,18 +44,24 @@ APPS_TIME_LIMIT_S = 4.0  # of the benchmarks' own harnesses
 LIVECODEBENCH_TIME_LIMIT_S = 6.0
 HUMANEVAL_TIME_LIMIT_S = 3.0
 MAX_PICKLED_BYTES = 1 << 30
-# LiveCodeBench's harness imports such before a program (lcb_runner/evaluation/testing_util.py); starter code needs it.
-LIVECODEBENCH_PREFIX = """\
-import bisect, collections, copy, datetime, functools, heapq, itertools, math
-import operator, random, re, statistics, string, sys
-from bisect import *
-from collections import *
-from functools import *
+# What the harnesses import before a program, in their order: pow is the builtin one, bisect and random are modules.
+# LiveCodeBench: lcb_runner/evaluation/testing_util.py; APPS: eval/testing_util.py, which has numpy, too.
+_MODULES = (
+    "string re datetime collections heapq bisect copy math random statistics itertools functools operator io sys json"
+)
+LIVECODEBENCH_PREFIX = (
+    "".join(f"from {module} import *\n" for module in [*_MODULES.split(), "builtins", "typing"])
+    + f"import {', '.join(_MODULES.split())}\n"
+    + "sys.setrecursionlimit(50000)\n"
+)
+APPS_PREFIX = """\
+import collections, fractions, heapq, itertools, math, random, sys, time
+from collections import ChainMap, Counter, OrderedDict, defaultdict, deque
+from functools import lru_cache
 from heapq import *
-from itertools import *
-from math import *
-from typing import *
-sys.setrecursionlimit(50000)
+from itertools import accumulate, combinations, permutations, product
+from math import ceil, cos, exp, fabs, floor, gcd, log, log2, sin, sqrt, tan
+from typing import List, Tuple
 """
 
 
@@ -256,6 +262,7 @@ def apps_problem(row: Fields) -> Problem | str:
         entry_point=entry_point or None,
         difficulty=row.optional_text("difficulty"),
         time_limit_s=APPS_TIME_LIMIT_S,
+        program_prefix=APPS_PREFIX,
     )
 
 

@@ -48,7 +48,7 @@ from nemo_aligner.utils.utils import (
 )
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from nemo_prm.errors import CheckpointError
+from nemo_prm.errors import CheckpointError, ConfigError
 from nemo_prm.megatron.checkpoint import check_nemo, has_reward_head
 from nemo_prm.megatron.head import reset_head
 from nemo_prm.metrics import MetricsLogger
@@ -136,6 +136,20 @@ def data_parallel_size(cfg: DictConfig) -> int:
     """How many data-parallel ranks the config asks for; usable before the process group exists."""
     model_parallel = cfg.model.tensor_model_parallel_size * cfg.model.pipeline_model_parallel_size
     return max(cfg.trainer.devices * cfg.trainer.num_nodes // model_parallel, 1)
+
+
+def check_batch_size(cfg: DictConfig) -> None:
+    """Refuse what the host ends with a bare error, after everything is loaded.
+
+    Raises:
+        ConfigError: the global batch cannot be dealt out.
+    """
+    model, ranks = cfg.model, data_parallel_size(cfg)
+    if model.global_batch_size % (model.micro_batch_size * ranks):
+        raise ConfigError(
+            f"model.global_batch_size={model.global_batch_size} must be a multiple of model.micro_batch_size="
+            f"{model.micro_batch_size} on {ranks} data-parallel ranks"
+        )
 
 
 def initialise(host: Host, cfg: DictConfig) -> None:

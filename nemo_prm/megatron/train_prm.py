@@ -45,7 +45,7 @@ def train_prm(cfg: DictConfig) -> Path:
 
     Raises:
         CheckpointError: `policy` is no `.nemo` checkpoint.
-        ConfigError: a loss of another name.
+        ConfigError: a loss of another name, or a batch that the ranks cannot share.
         DataError: no rows, or none that fits the model's context.
     """
     if cfg.model.prm_loss not in get_args(Loss):
@@ -56,6 +56,7 @@ def train_prm(cfg: DictConfig) -> Path:
     if not train_rows:
         raise DataError(f"{data / 'train.jsonl'} holds no label row: select other data (select_data strategy=...)")
     fit_batch_size(cfg, len(train_rows))
+    host.check_batch_size(cfg)
 
     loaded = host.load(cfg, "rm", MegatronGPTPRM, new_head=cfg.new_head)
     if cfg.model.peft.peft_scheme == "lora":

@@ -13,11 +13,12 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any, Sequence
+from typing import Any, Callable, Iterator, Sequence
 
 import torch
+from nemo.collections.nlp.data.language_modeling.megatron.data_samplers import MegatronPretrainingRandomSampler
 from nemo.utils import logging
+from nemo_aligner.utils import parallel_state
 from nemo_aligner.utils.utils import collate_with_batch_max_sequence_length
 
 from nemo_prm.errors import DataError
@@ -25,7 +26,10 @@ from nemo_prm.types import Problem
 
 
 class ProblemPrompts(torch.utils.data.Dataset):
-    """One item per problem whose prompt leaves room for a response; the others are left out and counted."""
+    """Problems whose prompt leaves room for a response, of which a step takes a batch; the others are counted.
+
+    Its length is that of an epoch: as many prompts as fill whole steps, one step where they fill none.
+    """
 
     def __init__(
         self, problems: Sequence[Problem], tokenizer: Any, max_prompt_length: int, rollouts_per_step: int
@@ -35,8 +39,7 @@ class ProblemPrompts(torch.utils.data.Dataset):
             problems: `problem_index` of an item indexes this sequence.
             tokenizer: the NeMo tokenizer of the policy.
             max_prompt_length: in tokens.
-            rollouts_per_step: where there are fewer problems, they are repeated: the host's samplers give no batch
-                at all of a dataset smaller than one batch.
+            rollouts_per_step: prompts of a step; where there are fewer problems, some are in it more than once.
 
         Raises:
             DataError: no prompt fits.
@@ -48,7 +51,7 @@ class ProblemPrompts(torch.utils.data.Dataset):
         if len(self.items) < len(problems):
             left_out = len(problems) - len(self.items)
             logging.warning(f"left out {left_out} of {len(problems)} prompts: over {max_prompt_length} tokens")
-        self.length = len(self.items) * math.ceil(rollouts_per_step / len(self.items))
+        self.length = max(len(self.items) // rollouts_per_step, 1) * rollouts_per_step
 
     def __len__(self) -> int:
         return self.length
@@ -62,6 +65,53 @@ class ProblemPrompts(torch.utils.data.Dataset):
             "loss_multiplier": True,
             "problem_index": problem_index,
         }
+
+
+class PromptSampler(MegatronPretrainingRandomSampler):
+    """The host's random order, in whole steps and over all problems: an epoch begins where the former has ended.
+
+    The host's own leaves the same last problems out of every epoch, and ends its epochs between the micro batches of a
+    step. An epoch that holds all problems, and the first, are as the host's.
+    """
+
+    def __init__(self, num_problems: int, **settings: Any) -> None:
+        """
+        Args:
+            num_problems: that the indices count.
+            settings: of the host's sampler; `total_samples` is the length of an epoch, in whole steps.
+        """
+        super().__init__(**settings)
+        self.num_problems = num_problems
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in super().__iter__():
+            yield [(self.epoch * self.total_samples + index) % self.num_problems for index in batch]
+
+
+def prompt_loader(
+    prompts: ProblemPrompts, seed: int, mbs: int, gbs: int, collate_fn: Callable[..., Any], consumed_samples: int
+) -> torch.utils.data.DataLoader:
+    """What the host's trainers take a step's prompts from; they build it anew for each step, on every rank.
+
+    Args:
+        prompts: of a run.
+        seed: of their order.
+        mbs: prompts that a rank generates for at once.
+        gbs: prompts of a step.
+        collate_fn: as `collate_prompts`.
+        consumed_samples: prompts of all steps before.
+    """
+    sampler = PromptSampler(
+        len(prompts.items),
+        total_samples=len(prompts),
+        consumed_samples=consumed_samples,
+        micro_batch_size=mbs,
+        data_parallel_rank=parallel_state.get_data_parallel_rank(),
+        data_parallel_size=parallel_state.get_data_parallel_world_size(),
+        global_batch_size=gbs,
+        seed=seed,
+    )
+    return torch.utils.data.DataLoader(prompts, batch_sampler=sampler, collate_fn=collate_fn)
 
 
 def collate_prompts(items: Sequence[dict[str, Any]], max_response_length: int, eos_id: int) -> dict[str, torch.Tensor]:

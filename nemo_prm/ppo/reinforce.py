@@ -16,6 +16,7 @@ There is no critic and no PRM. What is overridden of the host, and why:
     generate_reinforce_data: a response whose verdict is unknown, or that was cut off, leaves loss and baselines; the
         host's loss subtracts rewards [B] from log-probabilities [B, S-1], which is right for one response a micro
         batch alone; each data-parallel rank would train on all rows, in as many times more steps.
+    generate_rollouts: the host moves on in the prompts by the number of responses, and so leaves prompts out.
     compute_rollout_metrics: unknown rewards are left out, and the monitors' numbers are logged beside the host's.
     save, load_state_dict: `nemo_prm.ppo.resume`.
 """
@@ -86,6 +87,13 @@ class OutcomeReinforceTrainer(ResumesExactly, ReinforceTrainer):
     """Its `rm` is an `OutcomeClient`. B responses padded to S tokens."""
 
     counters = ("step", "consumed_samples", "reinforce_optimization_step")
+
+    def generate_rollouts(self) -> tuple[Any, dict[str, Any], dict[str, float]]:
+        """The host's; `consumed_samples` counts prompts."""
+        before = self.consumed_samples
+        data, metrics, timers = super().generate_rollouts()
+        self.consumed_samples = before + metrics["rollout_size"] // self.cfg.num_rollouts_per_prompt
+        return data, metrics | {"consumed_samples": self.consumed_samples}, timers
 
     def compute_rollout_metrics(self, rollout_batch: Any) -> dict[str, Any]:
         """rewards float [B], NaN unknown."""

@@ -21,7 +21,6 @@ from typing import Any, Sequence
 
 import torch
 from megatron.core.utils import divide
-from nemo_aligner.data.nlp.builders import build_dataloader
 from nemo_aligner.utils import parallel_state
 from nemo_aligner.utils.batch_iterators import get_batch_iterator_cls
 from nemo_aligner.utils.train_script_utils import init_peft
@@ -34,7 +33,7 @@ from nemo_prm.megatron import host
 from nemo_prm.ppo.actor import ProblemActor
 from nemo_prm.ppo.client import DenseRewardClient
 from nemo_prm.ppo.outcomes import Judge
-from nemo_prm.ppo.prompts import ProblemPrompts, collate_prompts
+from nemo_prm.ppo.prompts import ProblemPrompts, collate_prompts, prompt_loader
 from nemo_prm.ppo.reinforce import OutcomeClient, OutcomeReinforceTrainer, ReinforceActor
 from nemo_prm.ppo.servers import pass_rates, sandbox_config
 from nemo_prm.ppo.trainer import DensePPOTrainer, StoppableTimer
@@ -73,18 +72,14 @@ def train_ppo(cfg: DictConfig) -> Path:
         model.init_policy_state_dict = retrieve_model_state_dict_in_cpu(model, cfg.model.megatron_amp_O2)
     state = host.resume_state(loaded)
     host.initialise(loaded, cfg)
+    if rank := parallel_state.get_data_parallel_rank():  # the host seeds all ranks alike: they would sample alike
+        torch.manual_seed(torch.initial_seed() + 1000 * rank)
 
     max_response_length = cfg.model.ppo.length_params.max_length
     max_prompt_length = cfg.model.encoder_seq_length - max_response_length
     prompts_per_step = cfg.model.ppo.num_rollout_samples // rollouts_per_prompt(cfg)
     prompts = ProblemPrompts(problems, model.tokenizer, max_prompt_length, prompts_per_step)
-    dataloader_builder = partial(
-        build_dataloader,
-        cfg=cfg,
-        dataset=prompts,
-        collate_fn=partial(collate_prompts, max_response_length=max_response_length, eos_id=model.tokenizer.eos_id),
-        load_gbs=False,
-    )
+    collate = partial(collate_prompts, max_response_length=max_response_length, eos_id=model.tokenizer.eos_id)
     # Lightning counts optimization steps from a loader of global batches; the real one is of prompts
     counting_dataloader = torch.utils.data.DataLoader(
         prompts, batch_size=divide(cfg.model.global_batch_size, parallel_state.get_data_parallel_world_size())
@@ -98,17 +93,15 @@ def train_ppo(cfg: DictConfig) -> Path:
         "cfg": settings,
         "model": model,
         "train_dataloader_builder": partial(
-            dataloader_builder,
+            prompt_loader,
+            prompts,
+            cfg.model.seed,
             mbs=min(cfg.model.ppo.rollout_micro_batch_size, prompts_per_step // ranks),
             gbs=prompts_per_step,
+            collate_fn=collate,
         ),
-        "val_dataloader_builder": partial(
-            dataloader_builder,
-            mbs=cfg.model.ppo.val_rollout_micro_batch_size,
-            gbs=cfg.model.ppo.num_val_samples,
-            use_random_sampler=False,
-        ),
-        "collate_fn": dataloader_builder.keywords["collate_fn"],
+        "val_dataloader_builder": None,  # `check_batch_sizes` lets nobody validate
+        "collate_fn": collate,
         "batch_iterator_cls": get_batch_iterator_cls(settings.batch_iterator),
         "logger": loaded.logger,
         **optimization._asdict(),
@@ -218,8 +211,4 @@ def check_batch_sizes(cfg: DictConfig) -> None:
                 f"model.ppo.num_rollout_samples={rollouts} must be a multiple of {size} ({name} on {ranks} "
                 "data-parallel ranks)"
             )
-    if model.global_batch_size % (model.micro_batch_size * ranks):
-        raise ConfigError(
-            f"model.global_batch_size={model.global_batch_size} must be a multiple of model.micro_batch_size="
-            f"{model.micro_batch_size} on {ranks} data-parallel ranks"
-        )
+    host.check_batch_size(cfg)

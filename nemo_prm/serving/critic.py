@@ -27,6 +27,7 @@ and why:
 
 from __future__ import annotations
 
+import logging
 import threading
 from functools import partial
 from pathlib import Path
@@ -60,6 +61,7 @@ from nemo_prm.serving.wire import (
     TRAINED,
 )
 
+LOGGER = logging.getLogger(__name__)
 PATIENCE_S = 120.0  # with a training request that is on its way
 
 
@@ -110,6 +112,14 @@ class CriticServer(CriticServerTrainer):
                 self.trained += 1
                 self.has_come.notify_all()
             self.ppo_step = None
+            if empty := -len(requests[0].data["tokens"]) % self.gbs:
+                LOGGER.warning(
+                    "%d rows are no multiple of model.global_batch_size=%d: the host adds %d empty ones, which make "
+                    "the step smaller and its loss no number",
+                    len(requests[0].data["tokens"]),
+                    self.gbs,
+                    empty,
+                )
             return train(requests)
 
         return self._once(CRITIC_TRAIN.name, act, requests)
@@ -199,8 +209,13 @@ class CriticServer(CriticServerTrainer):
         request_id = int(request.data.pop(REQUEST_ID, np.zeros(1))[0])
         last_id, answer = self.answered.get(name, (0, None))
         if not request_id or request_id != last_id:
-            answer = act(requests)
+            try:
+                answer = act(requests)
+            except Exception as error:  # half of it may be done: it fails again, and is not done again
+                answer = error
             self.answered[name] = request_id, answer
+        if isinstance(answer, Exception):
+            raise answer
         return answer
 
     def run_server(self, server: ServerConfig, max_queue: int, rules: RewardRules, prm: str) -> None:
@@ -256,6 +271,7 @@ def serve_critic(cfg: DictConfig, server: ServerConfig) -> None:
         ServerError: the port is taken.
     """
     rules = typed(RewardRules, cfg, "rules")
+    host.check_batch_size(cfg)
     # combined, the PRM's own head is loaded and kept before the critic may get a new one
     loaded = host.load(cfg, "ppo", MegatronGPTPRMCritic, new_head=cfg.value_init == "none" and not cfg.combined)
     if cfg.value_init != "none" and cfg.model.get("prm_loss", "mse") != "mse":

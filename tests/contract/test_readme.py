@@ -22,24 +22,18 @@ import sys
 from pathlib import Path
 
 import pytest
+from pages import PAGES, ROOT, blocks
 
 from nemo_prm.config import SandboxConfig
 from nemo_prm.data.problems import load_problem_file
 from nemo_prm.data.steps import make_program
 from nemo_prm.sandbox.verifier import default_verifier
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ANSWERS = {  # to the problems of the README: (right, wrong)
     "double": ("def solve(v):\n    return [2 * x for x in v]\n", "def solve(v):\n    return v\n"),
     "sum-of-lines": ("import sys\nprint(sum(map(int, sys.stdin)))\n", "print(3)\n"),
     "greet": ("    return f'Hello, {name}!'\n", "    return 'Hello, Ada!'\n"),
 }
-
-
-def blocks(page: Path, language: str) -> list[str]:
-    found = re.findall(r"^```(\w*)\n(.*?)^```$", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    return [text for name, text in found if name == language]
 
 
 def commands() -> list[str]:

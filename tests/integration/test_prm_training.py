@@ -82,7 +82,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_policy_nemo: Path) -> 
             "from_prm",
             f"policy={folder / 'one/prm.nemo'}",
             "model.optim.lr=0",
-            "model.optim.sched.min_lr=0",
         ),
         score("from_prm_scores", "from_prm/prm.nemo"),
         train("from_prm_anew", "from_prm_anew", f"policy={folder / 'one/prm.nemo'}", "new_head=true"),

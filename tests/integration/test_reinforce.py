@@ -42,6 +42,7 @@ def test_rloo_trains_without_a_server(hand_rollout_models: Path, tmp_path: Path)
     found = logged(tmp_path / "actor")
     for step in (0, 1):
         assert found[step, "train_rollouts/rollout_size"] == 8
+        assert found[step, "train_rollouts/consumed_samples"] == 2 * (step + 1)  # prompts, of 4 responses each
         assert found[step, "train_rollouts/pass_rate"] == found[step, "train_rollouts/rewards"]  # one test a problem
         assert found[step, "train_rollouts/unknown_outcomes"] == 0
         assert math.isfinite(found[step, "train_optim/loss"]) and math.isfinite(found[step, "train_optim/grad_norm"])

@@ -159,9 +159,9 @@ def test_apps(tmp_path: Path) -> None:
     assert stdio.prompt == "QUESTION:\nPrint the sum.\n\nUse Standard Input format\n\nANSWER:\n"
     assert [(test.stdin, test.stdout) for test in stdio.tests] == [("1\n2\n", "3\n"), ("3\n4", "7")]
     assert "Use Call-Based format" in call.prompt and call.entry_point == "rev"
-    right = "class Solution:\n    def rev(self, v):\n        return v[::-1]\n"
+    right = "class Solution:\n    def rev(self, v: List[int]) -> List[int]:\n        return v[::-1]\n"
     assert statuses(call, right, right.replace("[::-1]", "")) == ["passed", "wrong_answer"]
-    sum_up = "import sys\nprint(sum(map(int, sys.stdin)))\n"
+    sum_up = "lines = deque(sys.stdin)\nprint(pow(sum(map(int, lines)), 1, 100))\n"  # with what the harness imports
     assert statuses(stdio, sum_up, "print(3)\n") == ["passed", "wrong_answer"]
 
 
@@ -199,6 +199,22 @@ def test_livecodebench(tmp_path: Path) -> None:
     # the starter code's List comes from the harness, and the prompt has opened the fence
     right = "class Solution:\n    def pick(self, v: List[int], i: int) -> int:\n        return v[i]\n```\n"
     assert statuses(functional, right, right.replace("v[i]", "v[0]")) == ["passed", "wrong_answer"]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "pow(7, 2, 10) + len(range(pow(2, 2))) - 13 + a + b",
+        "bisect.bisect_left([1, 2], 2) - bisect_left([1, 2], 2) + a + b",
+        "a + b + randint(0, 0) + random.randint(0, 0)",
+        "sum(json.loads(dumps([a, b])))",
+        "reduce(operator.add, deepcopy([a, b]))",
+        "a + b + len(re.findall('x', ascii_lowercase)) - 1",
+    ],
+)
+def test_livecodebench_imports_as_its_harness_does(tmp_path: Path, expression: str) -> None:
+    stdin, _ = load("livecodebench", tmp_path, livecodebench(), FUNCTIONAL)
+    assert statuses(stdin, f"a, b = map(int, input().split())\nprint({expression})\n") == ["passed"]
 
 
 def test_livecodebench_by_day(tmp_path: Path) -> None:
