@@ -13,6 +13,8 @@
 # Label on many nodes, and merge when all shards are done:
 #
 #   PROBLEMS=problems.jsonl POLICY=policy.nemo OUTPUT=runs/labels.jsonl scripts/slurm/label.sh 16 [sbatch options]
+#
+# The options are those of the array. What the merge needs, too, is in the environment: SBATCH_ACCOUNT, SBATCH_PARTITION.
 set -euo pipefail
 : "${1:?is the number of shards}" "${OUTPUT:?is the label store (.jsonl)}"
 folder=$(dirname "${BASH_SOURCE[0]}")
