@@ -12,7 +12,8 @@
 """Light by default: labeling and evaluation against a remote policy need neither torch nor NeMo.
 
 Inside NVIDIA's NeMo container the heavy stack is already there: docker/Dockerfile adds the rest, and installs this
-package with --no-deps. On a machine without it, `pip install -c constraints.txt '.[nemo]'` installs the stack from PyPI.
+package with --no-deps. On a machine without it, `pip install -c constraints.txt '.[nemo]'` installs the stack from
+PyPI.
 """
 
 import re

@@ -33,7 +33,7 @@ def main(config: SearchConfig) -> None:
     run = SearchRun(config, load_problems(config.problems, config.split, config.limit))
     with ExitStack() as stack:
         generator = stack.enter_context(open_generator(config.generator))
-        verifier = stack.enter_context(open_verifier(config.sandbox))
+        verifier = stack.enter_context(open_verifier(config.sandbox, pass_rates=config.by != "prm"))
         scorer = None
         if needs_prm(config.strategy, config):
             scorer = stack.enter_context(RewardClient(config.reward))

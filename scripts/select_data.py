@@ -41,7 +41,7 @@ def main(config: SelectDataConfig) -> None:
     check_distinct(stores)
     rows = [row for _, entries in stores for row in entries]
     for source in config.exclude_problems:
-        refuse_problems(rows, load_problems(source), source)
+        refuse_problems(rows, load_problems(source, general=True), source)
     selected = select(rows, config.strategy)
     split = split_by_problem(selected, config.validation_share, config.seed)
     inputs = check_inputs(config.inputs)

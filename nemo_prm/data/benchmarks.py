@@ -44,6 +44,7 @@ APPS_TIME_LIMIT_S = 4.0  # of the benchmarks' own harnesses
 LIVECODEBENCH_TIME_LIMIT_S = 6.0
 HUMANEVAL_TIME_LIMIT_S = 3.0
 MAX_PICKLED_BYTES = 1 << 30
+DECIMAL = Checker("decimal")  # 3.0 is 3, True is 1: the harnesses of APPS and LiveCodeBench compare so
 # What the harnesses import before a program, in their order: pow is the builtin one, bisect and random are modules.
 # LiveCodeBench: lcb_runner/evaluation/testing_util.py; APPS: eval/testing_util.py, which has numpy, too.
 _MODULES = (
@@ -281,7 +282,7 @@ def _apps_call(args: Any, output: Any) -> TestCase:
     """The harness takes an answer that equals the output, or the first element of it."""
     alternatives = (output[0],) if isinstance(output, list) and output else ()
     arguments = tuple(args) if isinstance(args, list) else (args,)
-    return TestCase(kind="call", args=arguments, expected=output, alternatives=alternatives)
+    return TestCase(kind="call", args=arguments, expected=output, alternatives=alternatives, checker=DECIMAL)
 
 
 def livecodebench_problem(row: Fields) -> Problem | str:
@@ -331,11 +332,11 @@ def _livecodebench_tests(row: Fields, key: str, metadata: Mapping[str, Any]) -> 
 
 def _livecodebench_test(case: Mapping[str, str], metadata: Mapping[str, Any]) -> TestCase:
     if case["testtype"] == "stdin":
-        return _stdio(case["input"], case["output"])
+        return TestCase(kind="stdio", stdin=case["input"], stdout=case["output"], checker=DECIMAL)
     if not metadata.get("func_name"):
         raise ValueError("a functional test without metadata.func_name")
     args = tuple(json.loads(line) for line in case["input"].split("\n") if line.strip())
-    return TestCase(kind="call", args=args, expected=json.loads(case["output"]))
+    return TestCase(kind="call", args=args, expected=json.loads(case["output"]), checker=DECIMAL)
 
 
 # What a pickled string is made of. Nothing is unpickled: a pickle can call functions, hang and fill the memory.
@@ -363,8 +364,8 @@ _DECIMAL = re.compile(r"(?<![\w.])-?\d*\.\d+(?![\w.])")
 
 
 def _stdio(stdin: str, stdout: str) -> TestCase:
-    """Numbers with a decimal point may differ in their last digits; anything else may not."""
-    checker = Checker("float") if _DECIMAL.search(stdout) else None
+    """Of APPS: where the output has numbers with a decimal point, they may differ in their last digits."""
+    checker = Checker("float") if _DECIMAL.search(stdout) else DECIMAL
     return TestCase(kind="stdio", stdin=stdin, stdout=stdout, checker=checker)
 
 

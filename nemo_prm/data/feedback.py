@@ -19,6 +19,7 @@ from nemo_prm.types import Problem, TestCase, Verdict
 
 LONGEST_FEEDBACK = 1000  # characters
 LONGEST_INPUT = 200  # of them for a test's input
+_LINE = re.compile(r"(^line |\(<program>, line )(\d+)")  # of an error, and of one of syntax
 _ERROR_KIND = re.compile(r"(?:line \d+: )?(\w+)(?::|$)")  # "line 3: TypeError: ..."
 
 
@@ -42,7 +43,7 @@ def feedback(problem: Problem, verdict: Verdict, public: bool = False) -> str:
     if verdict.status == "infra_error":
         return "Not judged: the judge failed."
     what = verdict.status.replace("_", " ")
-    message = verdict.message
+    message = _in_lines_of_the_response(verdict.message, problem)
     if verdict.status != "compile_error" and verdict.failing_test is not None:
         what = f"Test {verdict.failing_test + 1} of {verdict.num_tests}: {what}"
         test = (problem.public_tests if public else problem.tests)[verdict.failing_test]
@@ -58,6 +59,19 @@ def feedback(problem: Problem, verdict: Verdict, public: bool = False) -> str:
             message = kind[1] if kind else ""
     text = f"{what[0].upper()}{what[1:]}{': ' if message else ''}{message}"
     return text[:LONGEST_FEEDBACK].encode("utf-8", "replace").decode()
+
+
+def _in_lines_of_the_response(message: str, problem: Problem) -> str:
+    """Lines of a program that the message names, counted from where the model has begun to write.
+
+    A prefix that the prompt shows (HumanEval's) counts; imports of a harness do not.
+    """
+    hidden = 0 if problem.program_prefix in problem.prompt else problem.program_prefix.count("\n")
+
+    def counted(found: re.Match[str]) -> str:
+        return f"{found[1]}{max(int(found[2]) - hidden, 1)}"
+
+    return _LINE.sub(counted, message) if hidden else message
 
 
 def _input_of(test: TestCase, entry_point: str | None) -> str:

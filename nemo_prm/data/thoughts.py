@@ -107,7 +107,15 @@ def prm_rows(row: LabelRow, inputs: PRMInput, per_thought: int = 1) -> list[Labe
             return []
         text, steps = row.response[: row.steps[count - 1].end], row.steps[:count]
         return [
-            replace(row, response=text, steps=steps, labels=row.labels[:count], derivations=(), finish_reason="length")
+            replace(
+                row,
+                response=text,
+                steps=steps,
+                labels=row.labels[:count],
+                derivations=(),
+                probes=tuple(probe for probe in row.probes if probe.num_steps <= count),
+                finish_reason="length",
+            )
         ]
     taken: dict[int, int] = {}
     rows = []

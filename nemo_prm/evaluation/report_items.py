@@ -55,6 +55,8 @@ def label_items(rows: Sequence[LabelRow], scores: Mapping[tuple[str, str], Seque
     """Items of label rows; `scores` of their steps by (problem_id, response_id)."""
     for row in rows:
         found = scores.get((row.problem_id, row.response_id))
+        if found is not None and len(found) != len(row.steps):
+            found = None  # of the response as it was cut for another PRM (its thoughts alone)
         steps = [
             (step.start, step.end, row.labels[i], None if found is None else found[i])
             for i, step in enumerate(row.steps)

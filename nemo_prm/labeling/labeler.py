@@ -127,6 +127,8 @@ def check_config(config: LabelConfig) -> None:
     for name in ("responses_per_prompt", "completions", "first_wave", "searches_in_flight"):
         if getattr(config, name) < 1:
             raise ConfigError(f"{name} must be at least 1, found {getattr(config, name)}.")
+    if config.seed < 0:
+        raise ConfigError(f"seed must be at least 0, found {config.seed}.")
     for name in ("audit_share", "sequential_epsilon"):
         if not 0 <= getattr(config, name) <= 1:
             raise ConfigError(f"{name} must lie in [0, 1], found {getattr(config, name)}.")
@@ -239,8 +241,10 @@ class Labeler:
             derived = await asyncio.gather(
                 *(self._derive(work, candidate, point, text, verdict) for text, verdict in known)
             )
-            rates = [derivation.pass_rate for derivation in derived]
-            labels[point - 1] = 2 * sum(rates) / len(rates) - 1 if rates else -1.0  # none: it fills the context
+            # a completion that begins anew was not run, and has failed; none at all: the prefix fills the context
+            failed = answers[point].drawn - len(found) if point in answers else 0
+            passed_share = sum(derivation.pass_rate for derivation in derived) / max(len(derived) + failed, 1)
+            labels[point - 1] = 2 * passed_share - 1
             derivations += derived
         passed = any(answer.passed for answer in answers.values())
         response_class: ResponseClass = "correct" if candidate.verdict.passed else "revised" if passed else "wrong"
@@ -291,7 +295,10 @@ class Labeler:
     async def _audit(self, work: Work, candidate: _Candidate) -> list[Probe]:
         """Ask about every search point with all K completions; decides nothing."""
         rules = Rules(self._waves, self._waves.most, draw_all=True)
-        answers = await asyncio.gather(*(self._ask(work, candidate, point, rules) for point in candidate.points))
+        try:
+            answers = await asyncio.gather(*(self._ask(work, candidate, point, rules) for point in candidate.points))
+        except RequestFailedError:  # the label stands without its audit
+            return []
         if any(answer.completable is None for answer in answers):
             return []
         return [Probe(i, answer.drawn, answer.passed) for i, answer in zip(candidate.points, answers)]

@@ -161,7 +161,7 @@ def _parts(
 
 def _checkpoint_names(checkpoints: Sequence[str]) -> list[str]:
     """What the rows call these checkpoints: their file names, or, where two are alike, those of their folders too."""
-    paths = [Path(checkpoint).with_suffix("") for checkpoint in checkpoints]
+    paths = [Path(checkpoint.removesuffix(".nemo")) for checkpoint in checkpoints]
     for parts in (1, 2):
         names = ["/".join(path.parts[-parts:]) for path in paths]
         if len(set(names)) == len(names):

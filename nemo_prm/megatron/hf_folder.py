@@ -32,7 +32,7 @@ EXTRA_FILES = (  # travel with the weights, unread
 IGNORED = ("rotary_emb.inv_freq",)  # buffers that old checkpoints hold, and every model computes
 # Keys that change what the model computes, with the values under which Megatron computes the same.
 REQUIRED: dict[str, tuple[Any, ...]] = {
-    "hidden_act": ("silu",),
+    "hidden_act": (None, "silu"),
     "attention_bias": (None, False),
     "mlp_bias": (None, False),
     "use_sliding_window": (None, False),

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from functools import partial
 from pathlib import Path
 from typing import Any, get_args
@@ -22,6 +23,7 @@ from megatron.core import parallel_state
 from nemo.utils import logging
 from omegaconf import DictConfig, open_dict
 
+from nemo_prm.data.jsonl import read_json, write_json
 from nemo_prm.data.rows import read_label_rows
 from nemo_prm.errors import ConfigError, DataError
 from nemo_prm.megatron import host
@@ -63,6 +65,10 @@ def train_prm(cfg: DictConfig) -> Path:
         add_lora(loaded.model, cfg.model)
     state = host.resume_state(loaded)
     host.initialise(loaded, cfg)
+    settings = {name: _digest(data / f"{name}.jsonl") for name in ("train", "validation")} | {
+        "loss": cfg.model.prm_loss
+    }
+    _refuse_other_run(Path(cfg.output) / "checkpoints" / "trained_on.json", settings, resumes=state is not None)
 
     tokenizer, context = loaded.model.tokenizer, cfg.model.encoder_seq_length
     train_set = PRMDataset(train_rows, tokenizer, context)
@@ -112,6 +118,25 @@ def train_prm(cfg: DictConfig) -> Path:
     target = Path(cfg.output) / "prm.nemo"
     host.publish_nemo(loaded, cfg, target, trainer.step >= trainer.max_steps, trainer.best_checkpoint)
     return target
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _refuse_other_run(path: Path, settings: dict[str, str], resumes: bool) -> None:
+    """Keep what a run is of beside its checkpoints; collective.
+
+    Raises:
+        ConfigError: its checkpoints are of something else.
+    """
+    known = read_json(path) if resumes and path.exists() else settings
+    if other := [name for name in settings if settings[name] != known.get(name)]:
+        raise ConfigError(f"{path.parent} is of a run with another {', '.join(other)}: choose another output")
+    torch.distributed.barrier()  # every rank has looked
+    if torch.distributed.get_rank() == 0:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_json(path, settings)
 
 
 def fit_batch_size(cfg: Any, num_rows: int) -> None:

@@ -258,8 +258,13 @@ def _empty(folder: Path) -> None:
 
 
 def _hash_file(path: Path) -> str:
+    """Of a file's content; of a folder's, file by file (a checkpoint may be one)."""
     digest = hashlib.sha256()
     try:
+        if path.is_dir():
+            for found in sorted(each for each in path.rglob("*") if each.is_file()):
+                digest.update(f"{found.relative_to(path)}/{_hash_file(found)}/".encode())
+            return digest.hexdigest()
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
                 digest.update(block)

@@ -42,6 +42,8 @@ from nemo_prm.rewards.rules import Watch, read_rules
 from nemo_prm.serving.verifier_client import open_verifier
 from nemo_prm.types import Problem
 
+STOPPED = "stopped_by_rule"  # a file in `output`, so that a job is not queued again: scripts/slurm/ppo.sbatch
+
 
 def train_ppo(cfg: DictConfig) -> Path:
     """Run the host's trainer and publish `<output>/policy.nemo`.
@@ -62,6 +64,7 @@ def train_ppo(cfg: DictConfig) -> Path:
     """
     check_algorithm(cfg)
     check_batch_sizes(cfg)
+    Path(cfg.output, STOPPED).unlink(missing_ok=True)
     watch = Watch(read_rules(cfg.rules) if cfg.rules else [])
     problems = load_problems(cfg.problems, cfg.split, cfg.limit, general=cfg.algorithm == "ppo")
     loaded = host.load(cfg, cfg.algorithm, ProblemActor if cfg.algorithm == "ppo" else ReinforceActor)
@@ -145,11 +148,14 @@ def _fit_ppo(
         gc.freeze()  # `fit` collects garbage thrice a step: not over all that the imports have left
         trainer.fit()
     if trainer.stopped_by:
-        raise RuleError(
+        message = (
             f"stopped after step {trainer.step} by the rule {trainer.stopped_by}; the checkpoint is saved in "
             f"{cfg.output}/checkpoints: look at {cfg.output}/rollouts, change {cfg.rules} or the settings, and start "
             "again to resume"
         )
+        if torch.distributed.get_rank() == 0:
+            Path(cfg.output, STOPPED).write_text(message + "\n")
+        raise RuleError(message)
     return trainer
 
 

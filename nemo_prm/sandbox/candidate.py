@@ -89,11 +89,13 @@ def _load(request: dict[str, Any], region: Region, name: str = "program") -> typ
 def _load_function(request: dict[str, Any], region: Region) -> Callable[..., Any]:
     """Load the program and find its entry point: `f`, or a method, `Solution.f`, of an object made for each call.
 
-    A program that defines no `f` but a class `Solution` with a method `f` has meant that (LeetCode, LiveCodeBench).
+    A program that defines no `f` itself but a class `Solution` with a method `f` has meant that (LeetCode,
+    LiveCodeBench), whatever it has imported under this name.
     """
     scope = _load(request, region).__dict__
     owner, _, name = request["entry_point"].rpartition(".")
-    if not owner and name not in scope and hasattr(scope.get("Solution"), name):
+    own = getattr(scope.get(name), "__module__", None) == scope.get("__name__")
+    if not owner and not own and hasattr(scope.get("Solution"), name):
         owner = "Solution"
     if owner in scope and hasattr(scope[owner], name):
         return lambda *args, **kwargs: getattr(scope[owner](), name)(*args, **kwargs)

@@ -19,7 +19,8 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from typing import Any, Iterator
+from decimal import Decimal
+from typing import Any, Callable, Iterator
 
 from nemo_prm.types import Checker, TestCase
 
@@ -56,6 +57,7 @@ def values_equal(expected: Any, actual: Any, checker: Checker | None = None) -> 
     tokens: exact, but strings compare by their tokens, at any depth.
     float: exact, but numbers, at any depth of lists, tuples and the values of dicts, may differ by the tolerance,
     absolute or relative to the larger one; integers too. Beyond the range of float they must be equal.
+    decimal: exact, but True is 1 and False is 0, as in an assertion.
     unordered: the elements of a list or tuple in any order, each as often as expected, in a list, tuple, set or
     frozenset. Each element compares exactly, save that lists and tuples are alike.
 
@@ -81,6 +83,8 @@ def stdout_equal(expected: str, actual: str, checker: Checker | None = None) -> 
     tokens: what white space separates, whatever the white space is.
     float: tokens; where both are decimal numbers they may differ by the tolerance, absolute or relative to the larger
     one. Everything else compares as text: nan, inf, 0x10, 1_000, and numbers beyond the range of float.
+    decimal: line by line; white space around lines, and around all of it, does not count; a line may also hold the
+    same decimal numbers, written otherwise (3 and 3.0). What LiveCodeBench's harness does.
     unordered: lines in any order, each as often as expected; white space at line ends and empty lines do not count.
 
     Args:
@@ -99,6 +103,8 @@ def stdout_equal(expected: str, actual: str, checker: Checker | None = None) -> 
     if checker.name == "unordered":
         right = sorted(_filled_lines(expected))
         return right == sorted(itertools.islice(_filled_lines(actual), len(right) + 1))
+    if checker.name == "decimal":
+        return _same_lines(expected.strip(), actual.strip(), _same_decimals)
     return _same_tokens(expected, actual, checker)
 
 
@@ -144,6 +150,8 @@ def _equal(expected: Any, actual: Any, checker: Checker) -> bool:
         return all(_same_number(x, y, checker) for x, y in zip(_parts(expected), _parts(actual)))
     if checker.name == "tokens" and isinstance(expected, str) and kind is str:
         return _same_tokens(expected, actual, checker)
+    if checker.name == "decimal" and {type(expected), kind} <= {bool, *_NUMBERS}:
+        return bool(expected == actual)
     return type(expected) is kind and bool(expected == actual)
 
 
@@ -192,12 +200,33 @@ def _canonical(value: Any) -> str:
     return repr(value)
 
 
-def _same_lines(expected: str, actual: str) -> bool:
+def _same_line(expected: str, actual: str) -> bool:
+    return expected.rstrip() == actual.rstrip()
+
+
+def _same_decimals(expected: str, actual: str) -> bool:
+    if expected.strip() == actual.strip():
+        return True
+    right = expected.split()
+    given = actual.split(maxsplit=len(right))
+    return len(right) == len(given) and all(map(_same_decimal, right, given))
+
+
+def _same_decimal(expected: str, actual: str) -> bool:
+    if not (_DECIMAL.fullmatch(expected) and _DECIMAL.fullmatch(actual)):
+        return False
+    try:
+        return Decimal(expected) == Decimal(actual)
+    except ArithmeticError:  # an exponent that no decimal has
+        return False
+
+
+def _same_lines(expected: str, actual: str, same: Callable[[str, str], bool] = _same_line) -> bool:
     if expected == actual:
         return True
     if expected.count("\n") != actual.count("\n"):  # or splitting may take 50 times the memory
         return False
-    return all(x.rstrip() == y.rstrip() for x, y in zip(expected.split("\n"), actual.split("\n")))
+    return all(map(same, expected.split("\n"), actual.split("\n")))
 
 
 def _filled_lines(text: str) -> Iterator[str]:

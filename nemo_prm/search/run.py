@@ -60,7 +60,14 @@ class SearchRun:
         self.output = Path(config.output)
         self.output.mkdir(parents=True, exist_ok=True)
         settings = asdict(config)
-        for name in ("generator", "reward", "sandbox", "output", "limit"):  # where things run changes no answer
+        for name in (
+            "generator",
+            "reward",
+            "sandbox",
+            "output",
+            "limit",
+            "searches_in_flight",
+        ):  # where things run changes no answer
             del settings[name]
         settings |= config.sandbox.limits()
         settings["policy"] = [config.generator.kind, config.generator.model]

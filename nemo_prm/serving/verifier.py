@@ -138,6 +138,8 @@ def serve_verifier(config: ServeVerifierConfig) -> None:
     check_address(config.server)
     source = f"problems={config.problems}" + (f" split={config.split}" if config.problems == "embedded" else "")
     problems = [each for each in load_problems(config.problems, config.split, general=True) if each.tests]
+    if not problems:
+        raise DataError(f"{source} has no problem with tests: there is nothing to judge")
     with default_verifier(config.sandbox) as verifier, Meter(config.metrics) as meter:
         first = verifier.verify(problems[0], "")
         if first.status == "infra_error":

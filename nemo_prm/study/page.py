@@ -93,7 +93,7 @@ def _head(by_arm: Mapping[str, Mapping[int, Row]], config: StudyConfig) -> str:
 
 
 def _verdict(question: str, arm: Mapping[int, Row], reference: Mapping[int, Row]) -> str:
-    gain = difference(arm, reference, lambda row: row["pass_at_1"])
+    gain = difference(arm, reference, _pass_at_1)
     if gain.num_values < 2:
         return f"{question}: one seed says nothing."
     points = f"{100 * gain.value:+.1f} points of Pass@1 ({_interval(gain)}, {gain.num_values} seeds)"
@@ -111,8 +111,8 @@ def _table(table: Table, rows: Mapping[str, Mapping[int, Row]]) -> str:
     ]
     for name, seeds in rows.items():
         title = table.arms[name] or ARMS[name].title
-        overall = mean([row["pass_at_1"] for row in seeds.values()])
-        gain = difference(seeds, rows[table.reference], lambda row: row["pass_at_1"])
+        overall = mean([_pass_at_1(row) for row in seeds.values()])
+        gain = difference(seeds, rows[table.reference], _pass_at_1)
         compared = ("", "") if name == table.reference else (f"{100 * gain.value:+.1f}", _interval(gain))
         parts = [_percent(mean([_share(row, d) for row in seeds.values()]).value) for d in DIFFICULTIES]
         fits = [row["curves"].get("explained_variance", [None])[0] for row in seeds.values()]
@@ -175,7 +175,16 @@ def _monitors(by_arm: Mapping[str, Mapping[int, Row]]) -> str:
 
 
 def _share(row: Row, difficulty: str) -> float:
-    return float(row["by_difficulty"].get(difficulty, math.nan))
+    return _number(row["by_difficulty"].get(difficulty))
+
+
+def _pass_at_1(row: Row) -> float:
+    return _number(row["pass_at_1"])
+
+
+def _number(value: float | None) -> float:
+    """NaN where nothing is known: no sample has a verdict."""
+    return math.nan if value is None else float(value)
 
 
 def _last(row: Row, monitor: str) -> float:
@@ -213,7 +222,7 @@ def _draw(folder: Path, by_arm: Mapping[str, Mapping[int, Row]]) -> None:
     figure = Figure(figsize=(8, 0.9 + 0.35 * len(names)), layout="constrained")
     axes = figure.subplots()
     for place, name in enumerate(names):
-        values = [100 * row["pass_at_1"] for row in by_arm[name].values()]
+        values = [100 * _pass_at_1(row) for row in by_arm[name].values()]
         axes.plot(values, [place] * len(values), "o", color="0.6", markersize=4)
         found = mean(values)
         axes.errorbar(

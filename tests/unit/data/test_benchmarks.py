@@ -18,6 +18,7 @@ import json
 import os
 import pickle
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -192,13 +193,23 @@ def test_livecodebench(tmp_path: Path) -> None:
     assert [test.stdin for test in stdin.tests] == ["1 2\n", "5 6\n"]
     assert statuses(stdin, "print(sum(map(int, input().split())))\n", "print(3)\n") == ["passed", "wrong_answer"]
     assert functional.tests == (
-        TestCase(kind="call", args=([1, 2], 0), expected=1),
-        TestCase(kind="call", args=([1, 2], 1), expected=2),
+        TestCase(kind="call", args=([1, 2], 0), expected=1, checker=Checker("decimal")),
+        TestCase(kind="call", args=([1, 2], 1), expected=2, checker=Checker("decimal")),
     )
     assert functional.extra["contest_date"] == "2024-11-02T00:00:00"
     # the starter code's List comes from the harness, and the prompt has opened the fence
     right = "class Solution:\n    def pick(self, v: List[int], i: int) -> int:\n        return v[i]\n```\n"
     assert statuses(functional, right, right.replace("v[i]", "v[0]")) == ["passed", "wrong_answer"]
+
+
+def test_answers_compare_as_in_the_harnesses(tmp_path: Path) -> None:
+    stdin, functional = load("livecodebench", tmp_path, livecodebench(), FUNCTIONAL)
+    assert statuses(stdin, "a, b = map(int, input().split())\nprint('', (a + b) / 1)\n") == ["passed"]
+    method = "class Solution:\n    def pick(self, v, i):\n        return {}\n"
+    assert statuses(functional, method.format("v[i] > 1 or 1.0"), method.format("str(v[i])"))[1] == "wrong_answer"
+    [test] = functional.tests[:1]
+    flag = replace(functional, tests=(replace(test, expected=True),))
+    assert statuses(flag, method.format("v[i] & 1")) == ["passed"]
 
 
 @pytest.mark.parametrize(
@@ -298,12 +309,12 @@ def test_mbpp_tests_that_cannot_be_run_are_left_out(tmp_path: Path, test: str, r
     assert dict(found.left_out) == ({reason: 1} if reason else {})
 
 
-def test_numbers_with_a_point_may_differ_in_their_last_digits(tmp_path: Path) -> None:
+def test_numbers_with_a_point_may_differ_in_their_last_digits_in_apps(tmp_path: Path) -> None:
     outputs = ["0.5 7\n", "1000000007\n", "v1.2.3\n", "-.25\n"]
-    cases = [{"input": "", "output": output, "testtype": "stdin"} for output in outputs]
-    [problem] = load("livecodebench", tmp_path, livecodebench(public_test_cases=json.dumps(cases)))
-    checkers = [test.checker for test in problem.public_tests]
-    assert checkers == [Checker("float"), None, None, Checker("float")]
+    tests = json.dumps({"inputs": [""] * 4, "outputs": outputs})
+    [problem] = load("apps", tmp_path, {**APPS_STDIO, "input_output": tests})
+    decimal, numbers = Checker("decimal"), Checker("float")
+    assert [test.checker for test in problem.tests] == [numbers, decimal, decimal, numbers]
 
 
 @pytest.mark.parametrize(

@@ -578,6 +578,28 @@ def test_a_completion_that_leaves_its_prefix_out_says_nothing_for_it(verifier: S
     assert (row.response_class, set(row.labels)) == ("wrong", {-1})
 
 
+class SometimesBeginsAnew(BeginsAnew):
+    """As that one, but for one completion in four, which goes on."""
+
+    def __init__(self, task: Task, rest: str) -> None:
+        super().__init__(task)
+        self.rest = rest
+
+    def generate(self, prompts: Sequence[str], n: int, *_: Any) -> list[list[Completion]]:
+        return [[Completion(self.text, 5, "stop")] * (n - 1) + [Completion(self.rest, 5, "stop")] for _ in prompts]
+
+
+def test_monte_carlo_counts_a_completion_that_leaves_its_prefix_out_as_failed(verifier: SandboxVerifier) -> None:
+    task = chain("a", 1, error_rate=0.0)
+    good = task.response()
+    first = good.index("\n") + 1
+    policy = SometimesBeginsAnew(task, good[first:])
+    wrong = good[:first] + "    return None\n"
+    (row,) = label(policy, verifier, task, wrong, search="every", completions=4, first_wave=4)
+    assert row.labels[0] == 2 * 1 / 4 - 1
+    assert (row.probes[0].num_completions, row.probes[0].num_passed) == (4, 1)
+
+
 def test_empty_and_fenced_responses(verifier: SandboxVerifier) -> None:
     task = chain("a", 3, error_rate=0.05)
     policy = SimulatedPolicy([task])
@@ -590,6 +612,7 @@ def test_empty_and_fenced_responses(verifier: SandboxVerifier) -> None:
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
+        ({"seed": -1}, "seed must be at least 0"),
         ({"completions": 0}, "completions must be at least 1"),
         ({"responses_per_prompt": 0}, "responses_per_prompt must be at least 1"),
         ({"first_wave": 0}, "first_wave must be at least 1"),

@@ -27,7 +27,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from nemo_prm.errors import ConfigError, StageError
 from nemo_prm.pipeline.console import Console
-from nemo_prm.pipeline.runner import Runner, StageResult, exclusive, hydra_override
+from nemo_prm.pipeline.runner import Runner, StageResult, _hash_file, exclusive, hydra_override
 from nemo_prm.pipeline.stage import Server, Stage
 from nemo_prm.processes import Children
 
@@ -254,3 +254,15 @@ def test_markers_are_json(checkout: Checkout) -> None:
     checkout.run(A)
     marker = json.loads((checkout.run_folder / "a" / "stage.json").read_text())
     assert set(marker) == {"fingerprint", "seconds", "done"} and marker["done"] is True
+
+
+def test_a_checkpoint_that_is_a_folder_is_known_by_its_content(tmp_path: Path) -> None:
+    folder = tmp_path / "policy.nemo"
+    folder.mkdir()
+    hashes = {_hash_file(folder)}
+    for content in ("a", "b"):
+        (folder / "weights").write_text(content)
+        hashes.add(_hash_file(folder))
+    (folder / "weights").rename(folder / "other")
+    hashes.add(_hash_file(folder))
+    assert len(hashes) == 4 and "absent" not in hashes

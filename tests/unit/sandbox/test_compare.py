@@ -229,6 +229,44 @@ def test_stdout(expected: str, printed: str, takers: set[str]) -> None:
     assert found == takers
 
 
+@pytest.mark.parametrize(
+    ("expected", "printed", "equal"),
+    [
+        ("3", "3.0", True),
+        ("1 2 3\n", " 1  2 3.00", True),
+        ("5\n", "\n 5\n\n", True),
+        ("a  b", "a b", False),
+        ("1 2", "1\n2", False),
+        ("2500000.5", "2500000", False),
+        ("1000000007 0.5", "1000000008 0.5", False),
+        ("12345678901234567890", "12345678901234567891", False),
+        ("1e400", "10e399", True),
+        ("1", "1e9999999999999999999999", False),
+        ("1", "True", False),
+        ("nan", "nan", True),
+        ("1", "nan", False),
+    ],
+)
+def test_printed_decimals(expected: str, printed: str, equal: bool) -> None:
+    assert stdout_equal(expected, printed, Checker("decimal")) is equal
+
+
+@pytest.mark.parametrize(
+    ("expected", "actual", "equal"),
+    [
+        (True, 1, True),
+        ([True, False], [1, 0], True),
+        (1, True, True),
+        ({"a": [1]}, {"a": (1.0,)}, True),
+        (1, 1.0000001, False),
+        ("1", 1, False),
+        (None, 0, False),
+    ],
+)
+def test_decimals_that_a_call_returned(expected: Any, actual: Any, equal: bool) -> None:
+    assert values_equal(expected, actual, Checker("decimal")) is equal
+
+
 def lines_of(text: str) -> list[str]:
     lines = [line.rstrip() for line in text.split("\n")]
     while lines and not lines[-1]:

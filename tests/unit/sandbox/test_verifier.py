@@ -622,6 +622,23 @@ def test_methods_of_a_solution_class(verifier: SandboxVerifier, entry_point: str
         assert f"does not define {entry_point}" in verdict.message
 
 
+def test_a_solution_class_goes_before_what_is_imported(verifier: SandboxVerifier) -> None:
+    problem = dataclasses.replace(call_problem(([[2, 1]], [1, 2])), entry_point="merge")
+    method = "from heapq import *\nclass Solution:\n    def merge(self, v):\n        return sorted(v)\n"
+    assert verifier.verify(problem, method).passed
+    own = method + "def merge(v):\n    return v\n"  # what the program itself defines goes before both
+    assert verifier.verify(problem, own).status == "wrong_answer"
+    imported = "from heapq import heapify as merge\n"
+    assert verifier.verify(dataclasses.replace(problem, tests=(TestCase("call", args=([1],)),)), imported).passed
+
+
+def test_a_function_may_be_called_check(verifier: SandboxVerifier) -> None:
+    problem = code_problem("import math\nassert math.isclose(check(1), 0.5)\n")
+    problem = dataclasses.replace(problem, entry_point="check")
+    assert verifier.verify(problem, "def check(x): return x / 2\n").passed
+    assert verifier.verify(problem, "def check(x): return x\n").status == "wrong_answer"
+
+
 FAST_IO = """
 import os, sys
 from io import BytesIO, IOBase

@@ -36,7 +36,9 @@ def test_a_request_that_failed_halfway_fails_again_and_is_not_acted_upon_again()
         raise MemoryError("in the second global batch")
 
     def ask(number: int) -> Any:
-        return CriticServer._once(server, "critic_train", act, [SimpleNamespace(data={REQUEST_ID: np.array([number])})])
+        return CriticServer._once(
+            server, "critic_train", act, [SimpleNamespace(data={REQUEST_ID: np.array([number])})]
+        )
 
     for _ in range(3):
         with pytest.raises(MemoryError, match="in the second global batch"):
