@@ -318,7 +318,7 @@ class StudyConfig:
 
     output: str = "runs/study"  # a rerun goes on: stages whose settings and inputs have not changed are reused
     page: str = "docs/study.md"  # beside it, in a folder of its name: results.jsonl and the plots
-    # A row of results.jsonl stands until it is deleted: do that where conf/, or a policy of the same path, has changed.
+    # A row of results.jsonl stands until it is deleted: do that where conf/ or the policy at this path has changed.
     policy: str = "embedded"  # a policy (.nemo), or "embedded"
     arms: list[str] = field(default_factory=list)  # which to run; none: all of nemo_prm/study/arms.py
     seeds: list[int] = field(default_factory=lambda: [1, 2, 3, 4, 5])  # every arm runs with every seed
