@@ -261,12 +261,12 @@ def test_a_host_that_is_silent_costs_the_timeout_and_no_verdict(server: Server) 
             start_s = time.monotonic()
             with pytest.raises(ServerError, match=f"{url}: timed out"):
                 verifier.verify(ADD, RIGHT)
-            assert time.monotonic() - start_s < 2.5
-        with client(url, server.url, timeout_s=1.0) as verifier:
+            assert time.monotonic() - start_s < 5
+        with client(url, server.url, timeout_s=3.0) as verifier:
             start_s = time.monotonic()
             for _ in range(3):  # it is lost only once
                 assert statuses(verifier.verify_many([(ADD, RIGHT)] * 16)) == ["passed"] * 16
-            assert time.monotonic() - start_s < 2.5
+            assert time.monotonic() - start_s < 9  # which three time-outs would take
 
 
 # ---------------------------------------------------------------- token, queue, end

@@ -9,7 +9,7 @@
 # WITHOUT WARRANTIES OR CONDITIONS OF ANY KIND, either express or implied.
 # See the License for the specific language governing permissions and
 # limitations under the License.
-"""What the critic does with a request that comes twice; tests/integration/test_critic_server.py has the real one."""
+"""What the critic does with a request that comes twice; test_critic_server.py has the real one."""
 
 from __future__ import annotations
 
