@@ -22,7 +22,7 @@ from typing import Any, Literal, Mapping
 
 Language = Literal["python", "cpp"]
 TestKind = Literal["call", "stdio", "code"]
-CheckerName = Literal["exact", "tokens", "float", "decimal", "unordered", "code"]
+CheckerName = Literal["exact", "tokens", "float", "unordered", "decimal", "code"]
 StepKind = Literal["code", "comment", "blank", "docstring", "thought"]
 ResponseClass = Literal["correct", "revised", "wrong"]
 FinishReason = Literal["stop", "length"]
