@@ -20,6 +20,7 @@ import itertools
 import math
 import re
 from decimal import Decimal
+from functools import partial
 from typing import Any, Callable, Iterator
 
 from nemo_prm.types import Checker, TestCase
@@ -105,7 +106,7 @@ def stdout_equal(expected: str, actual: str, checker: Checker | None = None) -> 
         return right == sorted(itertools.islice(_filled_lines(actual), len(right) + 1))
     if checker.name == "decimal":
         return _same_lines(expected.strip(), actual.strip(), _same_decimals)
-    return _same_tokens(expected, actual, checker)
+    return _same_tokens(expected, actual, partial(_same_token, checker=checker))
 
 
 def valid_text(text: str) -> str:
@@ -149,7 +150,7 @@ def _equal(expected: Any, actual: Any, checker: Checker) -> bool:
     if type(expected) is complex and kind is complex:
         return all(_same_number(x, y, checker) for x, y in zip(_parts(expected), _parts(actual)))
     if checker.name == "tokens" and isinstance(expected, str) and kind is str:
-        return _same_tokens(expected, actual, checker)
+        return _same_tokens(expected, actual, partial(_same_token, checker=checker))
     if checker.name == "decimal" and {type(expected), kind} <= {bool, *_NUMBERS}:
         return bool(expected == actual)
     return type(expected) is kind and bool(expected == actual)
@@ -207,9 +208,7 @@ def _same_line(expected: str, actual: str) -> bool:
 def _same_decimals(expected: str, actual: str) -> bool:
     if expected.strip() == actual.strip():
         return True
-    right = expected.split()
-    given = actual.split(maxsplit=len(right))
-    return len(right) == len(given) and all(map(_same_decimal, right, given))
+    return _same_tokens(expected, actual, _same_decimal)
 
 
 def _same_decimal(expected: str, actual: str) -> bool:
@@ -239,10 +238,10 @@ def _filled_lines(text: str) -> Iterator[str]:
         filled = _FILLED.search(text, end)
 
 
-def _same_tokens(expected: str, actual: str, checker: Checker) -> bool:
+def _same_tokens(expected: str, actual: str, same: Callable[[str, str], bool]) -> bool:
     right = expected.split()
     given = actual.split(maxsplit=len(right))  # one token more is enough to see that it is wrong
-    return len(right) == len(given) and all(map(_same_token, right, given, itertools.repeat(checker)))
+    return len(right) == len(given) and all(map(same, right, given))
 
 
 def _same_token(expected: str, actual: str, checker: Checker) -> bool:

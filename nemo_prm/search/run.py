@@ -38,6 +38,9 @@ from nemo_prm.search.driver import Answer, Candidate, Tools, public_view, run_se
 from nemo_prm.search.strategies import strategy
 from nemo_prm.types import Problem
 
+# Options that change no answer.
+WHERE_IT_RUNS = ("generator", "reward", "sandbox", "output", "limit", "searches_in_flight")
+
 
 class SearchRun:
     """Files of `output`: answers.jsonl, an answer a line with its trace and cost, written as searches end, so that a
@@ -60,14 +63,7 @@ class SearchRun:
         self.output = Path(config.output)
         self.output.mkdir(parents=True, exist_ok=True)
         settings = asdict(config)
-        for name in (
-            "generator",
-            "reward",
-            "sandbox",
-            "output",
-            "limit",
-            "searches_in_flight",
-        ):  # where things run changes no answer
+        for name in WHERE_IT_RUNS:
             del settings[name]
         settings |= config.sandbox.limits()
         settings["policy"] = [config.generator.kind, config.generator.model]

@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import threading
 from dataclasses import replace
-from typing import Any, NamedTuple, Sequence
+from typing import Any, Mapping, NamedTuple, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -153,6 +153,10 @@ class LineScores(NamedTuple):
     num_lines: NDArray[np.int64]
 
 
+def _code_only(said: Mapping[str, str]) -> bool:
+    return bool(json.loads(said.get("code_only", "false")))
+
+
 class RewardClient:
     """The process reward model behind `scripts/serve_reward.py`; a `nemo_prm.protocols.StepScorer`."""
 
@@ -224,8 +228,9 @@ class RewardClient:
         Raises:
             ServerError: it does not answer.
         """
-        checkpoint = json.loads(self._client.parameters().get("checkpoint", '"unknown"'))
-        return f"nemo-prm-reward/{nemo_prm.__version__}/{checkpoint}" + "/code_only" * self.code_only
+        said = self._client.parameters()
+        checkpoint = json.loads(said.get("checkpoint", '"unknown"'))
+        return f"nemo-prm-reward/{nemo_prm.__version__}/{checkpoint}" + "/code_only" * _code_only(said)
 
     @property
     def code_only(self) -> bool:
@@ -234,7 +239,7 @@ class RewardClient:
         Raises:
             ServerError: it does not answer.
         """
-        return bool(json.loads(self._client.parameters().get("code_only", "false")))
+        return _code_only(self._client.parameters())
 
     def require_all_lines(self) -> None:
         """Refuse a server that scores only code: what is scored for a thought ends outside of it.

@@ -46,7 +46,6 @@ from nemo_prm.config import ServerConfig, typed
 from nemo_prm.errors import ConfigError, RequestError
 from nemo_prm.megatron import host
 from nemo_prm.megatron.critic import MegatronGPTPRMCritic
-from nemo_prm.megatron.identity import checkpoint_name
 from nemo_prm.serving.loop import Op, ServedModel, announce, serve
 from nemo_prm.serving.messages import check_critic_infer, check_critic_train
 from nemo_prm.serving.reward import LineScorer, RewardRules, served_prm
@@ -225,7 +224,7 @@ class CriticServer(CriticServerTrainer):
             server: where to listen.
             max_queue: requests to the PRM that may wait.
             rules: how the PRM's scores become rewards.
-            prm: name of the PRM's checkpoint.
+            prm: path of the PRM's checkpoint.
         """
         limits = {"vocab_size": self.model.padded_vocab_size, "max_length": self.model.cfg.encoder_seq_length}
         served = [
@@ -300,4 +299,4 @@ def serve_critic(cfg: DictConfig, server: ServerConfig) -> None:
     if state is not None:
         trainer.load_state_dict(state)
         trainer.ppo_step = ppo_step_of(Path(loaded.trainer.ckpt_path))
-    trainer.run_server(server, cfg.max_queue, rules, checkpoint_name(Path(cfg.checkpoint)))
+    trainer.run_server(server, cfg.max_queue, rules, cfg.checkpoint)

@@ -256,7 +256,8 @@ def _join(scored: Sequence[ScoredRow], width: int) -> dict[str, NDArray[Any]] | 
 def served_prm(
     scorer: LineScorer, checkpoint: str, max_batch: int, batch_delay_us: int, max_queue: int
 ) -> ServedModel:
-    """The `prm` model, for `serve`; `checkpoint` is its name, as `checkpoint_name` gives it."""
+    """The `prm` model, for `serve`; clients are told the name of its `checkpoint`, a path."""
+    told = {"checkpoint": checkpoint_name(Path(checkpoint)), **asdict(scorer.rules)}
     warm_up = {"prompts": encode_text(["a"]), "responses": encode_text(["b\n"])}
     return ServedModel(
         PRM,
@@ -266,7 +267,7 @@ def served_prm(
         max_batch=max_batch,
         batch_delay_us=batch_delay_us,
         max_queue=max_queue,
-        info={name: json.dumps(value) for name, value in {"checkpoint": checkpoint, **asdict(scorer.rules)}.items()},
+        info={name: json.dumps(value) for name, value in told.items()},
         counters=scorer.counters,
     )
 
@@ -285,6 +286,5 @@ def serve_reward(cfg: DictConfig, server: ServerConfig) -> None:
     loaded.model.cuda()
     loaded.model.prepare_for_inference()
     scorer = LineScorer(loaded.model, partial(run_distributed_inference, infer_fn=loaded.model.infer), rules)
-    name = checkpoint_name(Path(cfg.pretrained_checkpoint.restore_from_path))
-    model = served_prm(scorer, name, cfg.max_batch, cfg.batch_delay_us, cfg.max_queue)
+    model = served_prm(scorer, cfg.checkpoint, cfg.max_batch, cfg.batch_delay_us, cfg.max_queue)
     serve([model], server, {Op.FORWARD: scorer.follow})

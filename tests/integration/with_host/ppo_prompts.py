@@ -15,16 +15,23 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import islice
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from nemo_prm.megatron import compat
+from nemo_prm.types import Problem
 
 
 def settings(num_problems: int, step: int, micro: int, rank: int, ranks: int, number: int) -> dict[str, Any]:
+    compat.apply()
+    from nemo_prm.ppo.prompts import ProblemPrompts
+
+    tokenizer = SimpleNamespace(text_to_ids=lambda text: [1])
+    problems = [Problem(str(i), "", ()) for i in range(num_problems)]
     return {
-        "total_samples": max(num_problems // step, 1) * step,
+        "total_samples": len(ProblemPrompts(problems, tokenizer, 1, step)),
         "consumed_samples": number * step,
         "micro_batch_size": micro,
         "data_parallel_rank": rank,
